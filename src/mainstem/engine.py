@@ -37,7 +37,7 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int = 0  # 0: a queue; otherwise keyed
     type: str | None = None  # name of the type of its data; None: any JSON; "bytes": as it is
     retain: float | None = None  # seconds an event is kept
-    max_events: int | None = None  # events kept, per partition
+    max_events: int | None = None  # events kept in the whole stream (each partition keeps its share)
     until_read: bool = False  # keep what some group has not read; max_events is then the hard cap: publishers wait
 
     @property
@@ -125,15 +125,13 @@ class Incident:
 Signal: TypeAlias = Gained | Revoking | Lost | Gap | Incident
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True, gc=False):
     """Handled: acknowledge it."""
 
     delivery: Delivery
 
 
-@dataclass(frozen=True, slots=True)
-class Back:
+class Back(msgspec.Struct, frozen=True, gc=False):
     """Not handled: let the group have it again after `after` seconds. `counted`: this was an attempt."""
 
     delivery: Delivery
@@ -141,8 +139,7 @@ class Back:
     counted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(msgspec.Struct, frozen=True, gc=False):
     """Given up: move it to the group's dead letters and acknowledge it, atomically. `cause` is a JSON object."""
 
     delivery: Delivery
@@ -282,8 +279,12 @@ class Engine(Protocol):
         """The declared streams whose names match, sorted by name."""
         ...
 
-    async def publish(self, records: Sequence[tuple[Part, Record]]) -> Sequence[Published]:
-        """Store in order; an outcome for each. Never raises for what concerns single records."""
+    async def publish(self, records: Sequence[tuple[Part, Record]], wait: float) -> Sequence[Published]:
+        """Store in order; an outcome for each. Waits up to `wait` seconds for the server, then answers truthfully:
+
+        `Unavailable` for what was never sent, `OutcomeUnknown` for what was sent and not answered. After a record
+        that was not sent none of the later ones is. Commands leave in the order of the calls.
+        """
         ...
 
     async def locate(self, stream: str, at: Literal["beginning", "end"] | float) -> Cursor:

@@ -17,9 +17,10 @@ import os
 import stat
 import tempfile
 from dataclasses import dataclass
+from errno import ENOSPC
 from pathlib import Path
 
-from mainstem.errors import ConfigError
+from mainstem.errors import ConfigError, MainstemError, Unavailable
 
 NAME = ".mainstem"
 # sun_path holds 104 bytes on macOS and 108 on Linux, the closing zero included
@@ -77,7 +78,7 @@ class Folder:
 
 
 def find_folder(folder: Path | None) -> Folder:
-    """The named folder, else the nearest ``.mainstem`` from here upward, else the one to be made here. Makes nothing."""
+    """The named folder, else the nearest ``.mainstem`` upward, else the one that would be made here. Makes nothing."""
     if folder is not None:
         return Folder(Path(os.path.abspath(folder)))
     here = Path.cwd()
@@ -105,13 +106,13 @@ def make_folder(folder: Folder) -> None:
             root.chmod(0o700)
         folder.data.mkdir(mode=0o700, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise ConfigError(f"{root} cannot be the server's folder: a file is in its place; move it, or name another.") from None
+        raise ConfigError(f"{root} cannot be the server's folder: a file is in its place; name another.") from None
     except OSError as error:
         raise unusable(folder, error) from error
 
 
 def choose_address(folder: Folder) -> str:
-    """The socket path for the next start; call it only while no server runs. A path too long moves to a private place."""
+    """The socket path for the next start, in a private place if ours is too long; only while no server runs."""
     direct = str(folder.root / "s.sock")
     if len(os.fsencode(direct)) <= SOCKET_LIMIT:
         folder.socket_record.unlink(missing_ok=True)
@@ -126,11 +127,13 @@ def choose_address(folder: Folder) -> str:
         folder.socket_record.write_bytes(os.fsencode(address))
         folder.socket_record.chmod(0o600)
         return address
-    raise ConfigError(f"{direct} is too long for a unix socket, and no temporary folder is short enough: name a shorter one.")
+    raise ConfigError(f"{direct} is too long for a unix socket, and so are the temporary folders: name a shorter one.")
 
 
-def unusable(folder: Folder, error: OSError) -> ConfigError:
+def unusable(folder: Folder, error: OSError) -> MainstemError:
     """The error for a folder that the system does not let us write."""
+    if error.errno == ENOSPC:
+        return full(folder)
     reason = error.strerror or str(error)
     return ConfigError(
         f"the server's folder {folder.root} cannot be written ({reason}): make it writable, or name another one "
@@ -138,9 +141,15 @@ def unusable(folder: Folder, error: OSError) -> ConfigError:
     )
 
 
+def full(folder: Folder) -> Unavailable:
+    """The error for a folder whose disk has no room."""
+    return Unavailable(f"the disk of {folder.root} is full: free some space and try again; what it holds is untouched.")
+
+
 def _claim(root: Path) -> None:
-    ours = root.name == NAME
-    if not ours and any(root.iterdir()):
+    # Another process may be making the same folder at this moment: its first files are not foreign.
+    foreign = {entry.name for entry in root.iterdir()} - {".gitignore", "data", "start.lock", "hold.lock"}
+    if root.name != NAME and foreign:
         raise ConfigError(f"{root} holds other files and no embedded server: name an empty or a new folder.")
     ignore = root / ".gitignore"
     if not ignore.exists():

@@ -12,6 +12,7 @@ nothing of mainstem; what went wrong is explained by the starter, from the log.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -21,7 +22,6 @@ import socket
 import sys
 import time
 
-ANSWER_WITHIN = 10.0
 _CUT = re.compile(rb"Unexpected end of file reading the append only file (\S+?)\.? ")
 _CUT_AT = re.compile(rb"Truncating the AOF (\S+) at offset (\d+)")
 
@@ -29,13 +29,16 @@ _CUT_AT = re.compile(rb"Truncating the AOF (\S+) at offset (\d+)")
 class Keeper:
     """One server's life, from ``start`` or ``adopt`` to its end."""
 
-    def __init__(self, root: str, address: str, idle: float) -> None:
+    def __init__(self, root: str, address: str, idle: float, patience: float) -> None:
         self.root = root
         self.address = address
         self.idle = idle
+        self.patience = patience
         self.child = 0
         self.told_to_stop = False
+        self.refused = False
         self.link: socket.socket | None = None
+        self.places: dict[str, tuple[int, int]] = {}
         self.log_start = self._log_size()
         self.signals, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
@@ -44,21 +47,21 @@ class Keeper:
         signal.set_wakeup_fd(self._wake)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop_asked)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, _wake_up)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     # --- starting
 
     def start(self, binary: str, tied: bool) -> str:
         """Start the server and wait until it serves: ``ready``, or the word that says why not."""
-        cut = self._launch(binary, tied, "no")
-        if cut.startswith("exited") and (name := self._found(_CUT)):
+        answer = self._launch(binary, tied, "no")
+        if answer.startswith("exited") and (name := self._found(_CUT)):
             # Its last write was cut off. The server is about to shorten the file: keep what it will throw away.
             copy = self._set_aside(os.fsdecode(name.group(1)))
-            cut = self._launch(binary, tied, "yes")
-            if cut == "ready":
+            answer = self._launch(binary, tied, "yes")
+            if answer == "ready":
                 self._keep_tail_only(copy)
-        return cut
+        return answer
 
     def _launch(self, binary: str, tied: bool, load_truncated: str) -> str:
         lock = _take(f"{self.root}/server.lock", patience=2.0)
@@ -80,17 +83,21 @@ class Keeper:
                 return "ready"
             if answer:
                 silent_since = time.monotonic()  # it is reading its data, and says so
-            if self.told_to_stop or time.monotonic() - silent_since > ANSWER_WITHIN:
+            if self.told_to_stop or time.monotonic() - silent_since > self.patience:
                 os.kill(self.child, signal.SIGKILL)  # it has served nobody yet
                 os.waitpid(self.child, 0)
                 return "silent"
             time.sleep(0.1 if answer else 0.002)
 
     def _set_aside(self, name: str) -> str:
-        source, copy = f"{self.root}/data/appendonlydir/{name}", f"{self.root}/cut-{int(time.time())}.aof"
-        with open(source, "rb") as old, open(copy, "xb") as new:
-            while block := old.read(1 << 20):
-                new.write(block)
+        copy = f"{self.root}/cut-{int(time.time())}-{os.getpid()}.aof"
+        try:
+            with open(f"{self.root}/data/appendonlydir/{name}", "rb") as old, open(copy, "xb") as new:
+                while block := old.read(1 << 20):
+                    new.write(block)
+        except OSError:
+            os.unlink(copy)  # half a copy helps nobody, and the disk may be full
+            raise
         return copy
 
     def _keep_tail_only(self, copy: str) -> None:
@@ -108,12 +115,14 @@ class Keeper:
 
     def watch(self) -> None:
         """Stay until the server is gone."""
+        self.places = {path: _identity(path) for path in (self.address, f"{self.root}/data")}
         quiet_since, seen = time.monotonic(), -1
         while not self.gone():
-            select.select([self.signals], [], [], min(1.0, self.idle / 4))
+            select.select([self.signals], [], [], min(1.0, max(0.05, self.idle / 4)))
             self._drain_signals()
-            if self._socket_is_gone():
-                note("the server's socket was taken away: stopping it")
+            if self._taken_away() and not self.told_to_stop:
+                time.sleep(0.3)  # let whoever deletes the folder finish: what is left of it decides how we stop
+                note("the server's socket or folder was taken away: stopping it")
                 self.told_to_stop = True
             if self.told_to_stop:
                 self.stop()
@@ -125,7 +134,7 @@ class Keeper:
                 self._stop_if_idle(count)
 
     def connections(self) -> int | None:
-        """How many connections were ever made, if ours is the only one left; None while there are others, or no answer."""
+        """How many connections were ever made, if ours alone is left; None while there are others, or no answer."""
         clients = _number(self.ask("INFO clients"), b"connected_clients")
         made = _number(self.ask("INFO stats"), b"total_connections_received")
         return made if clients == 1 else None
@@ -140,9 +149,18 @@ class Keeper:
         return lock is not None
 
     def stop(self) -> None:
-        """Ask for a clean end and wait for it a while; a server that cannot write its data down refuses, and lives on."""
+        """Ask for a clean end and wait a while; a server that cannot write its data down refuses, and lives on."""
+        data = f"{self.root}/data"
+        deleted = _identity(data) != self.places[data]
+        if not deleted and b"aof_last_write_status:err" in self.ask("INFO persistence"):
+            if not self.refused:
+                note("the disk does not take the last writes, which are only in memory: staying up until it does")
+            self.refused = True
+            time.sleep(0.2)
+            return
         if self.child:
-            os.kill(self.child, signal.SIGTERM)
+            # With its data deleted there is nothing to save, and a clean end would unlink a successor's socket.
+            os.kill(self.child, signal.SIGKILL if deleted else signal.SIGTERM)
         else:
             self.ask("SHUTDOWN")
         give_up = time.monotonic() + 10
@@ -154,13 +172,13 @@ class Keeper:
         if lock is None:
             return
         hold = _take(f"{self.root}/hold.lock", patience=0)
+        if hold is not None:
+            os.close(hold)
         # Clients look for the server under the start lock: who came before us is counted, who comes later waits.
         if hold is not None and self.connections() == seen:
             note(f"no client for {self.idle:g} s: stopping the server")
             self.stop()
-        for descriptor in (hold, lock):
-            if descriptor is not None:
-                os.close(descriptor)
+        os.close(lock)
 
     # --- talking and signals
 
@@ -186,17 +204,24 @@ class Keeper:
             return 0
         return status if pid else None
 
-    def _socket_is_gone(self) -> bool:
-        return not os.path.exists(self.address)
+    def _taken_away(self) -> bool:
+        return any(_identity(path) != known for path, known in self.places.items())
+
+    def clean(self) -> None:
+        """Remove the dead server's socket, and the private directory it may have needed."""
+        directory = os.path.dirname(self.address)
+        with contextlib.suppress(OSError):
+            if _identity(self.address) == self.places[self.address]:
+                os.unlink(self.address)
+            if directory != self.root:
+                os.rmdir(directory)
 
     def _stop_asked(self, *_: object) -> None:
         self.told_to_stop = True
 
     def _drain_signals(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self.signals, 4096)
-        except BlockingIOError:
-            pass
 
     def _log_size(self) -> int:
         return os.path.getsize(f"{self.root}/server.log")
@@ -207,7 +232,11 @@ class Keeper:
             return pattern.search(log.read())
 
 
-def main(root: str, address: str, idle: str, mode: str, binary: str) -> None:
+def _wake_up(*_: object) -> None:
+    """The wake-up descriptor does the work; a handler must be set for Python to use it."""
+
+
+def main(root: str, address: str, idle: str, patience: str, mode: str, binary: str) -> None:
     """Detach, take the folder's keeper lock, start (``tied``, ``loose``) or ``adopt`` the server, and keep it."""
     if os.fork():
         os._exit(0)  # the starter waits for this process: it leaves no zombie and is nobody's parent
@@ -217,10 +246,12 @@ def main(root: str, address: str, idle: str, mode: str, binary: str) -> None:
     if lock is None:
         say("error another keeper holds the folder")
         return
+    if _starter_is_gone():
+        return  # nobody holds the start lock for us any more: another may be starting, or stopping, a server
     os.ftruncate(lock, 0)
     os.write(lock, b"%d\n" % os.getpid())
     try:
-        keeper = Keeper(root, address, float(idle))
+        keeper = Keeper(root, address, float(idle), float(patience))
         answer = "ready" if mode == "adopt" else keeper.start(binary, tied=mode == "tied")
     except OSError as error:
         say(f"error {error}")
@@ -228,23 +259,29 @@ def main(root: str, address: str, idle: str, mode: str, binary: str) -> None:
     say(answer)
     if answer == "ready":
         keeper.watch()
-        _clean(root, address)
+        keeper.clean()
 
 
 def say(answer: str) -> None:
     """Tell the starter, once; it may be gone, which changes nothing."""
-    try:
+    with contextlib.suppress(OSError):
         os.write(1, answer.encode(errors="surrogateescape") + b"\n")
-    except OSError:
-        pass
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.close(silence)
 
 
 def note(text: str) -> None:
-    """Write a line into the server's log."""
-    os.write(2, f"{os.getpid()}:K {time.strftime('%d %b %Y %H:%M:%S')}.000 * {text}\n".encode(errors="surrogateescape"))
+    """Write a line into the server's log, if the disk has room for it."""
+    line = f"{os.getpid()}:K {time.strftime('%d %b %Y %H:%M:%S')}.000 * {text}\n"
+    with contextlib.suppress(OSError):
+        os.write(2, line.encode(errors="surrogateescape"))
+
+
+def _starter_is_gone() -> bool:
+    poll = select.poll()
+    poll.register(1, 0)
+    return bool(poll.poll(0))  # the other end of the pipe is closed
 
 
 def _spawn(command: list[str], lock: int, tied: bool) -> int:
@@ -260,9 +297,10 @@ def _spawn(command: list[str], lock: int, tied: bool) -> int:
         if tied:
             _end_with_parent(keeper)
         os.execv(command[0], command)
-    except BaseException as error:
-        os.write(2, f"0:K 0 # cannot run {command[0]}: {error}\n".encode(errors="surrogateescape"))
-    os._exit(127)
+    except OSError as error:
+        note(f"cannot run {command[0]}: {error.strerror}")
+    finally:
+        os._exit(127)
 
 
 def _end_with_parent(keeper: int) -> None:
@@ -309,15 +347,12 @@ def _number(reply: bytes, name: bytes) -> int | None:
     return int(found.group(1)) if found else None
 
 
-def _clean(root: str, address: str) -> None:
-    directory = os.path.dirname(address)
-    for leave, path in ((os.unlink, address), (os.rmdir, directory)):
-        if path == directory and directory == root:
-            return
-        try:
-            leave(path)
-        except OSError:
-            pass
+def _identity(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 if __name__ == "__main__":

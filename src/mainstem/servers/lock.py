@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mainstem.errors import ConfigError, Unavailable
 try:
     import fcntl
 except ImportError as error:  # Windows has no flock, and no server to embed
-    raise ConfigError("embedded servers need Linux or macOS: name a running one, such as redis://localhost:6379") from error
+    raise ConfigError("embedded servers need Linux or macOS: name a running one, as redis://localhost:6379.") from error
 
 _POLL = 0.005
 
@@ -47,18 +47,17 @@ def drop(descriptor: int) -> None:
 
 def held(path: Path) -> bool:
     """Whether some process holds the lock at ``path`` exclusively."""
-    if not path.exists():
-        return False
-    descriptor = take(path, shared=True)
-    if descriptor is None:
-        return True
-    drop(descriptor)
-    return False
+    return _refused(path, fcntl.LOCK_SH)
+
+
+def shared(path: Path) -> bool:
+    """Whether some process holds the lock at ``path``, shared or exclusively."""
+    return _refused(path, fcntl.LOCK_EX)
 
 
 @contextmanager
-def exclusive(path: Path, deadline: float) -> Iterator[None]:
-    """Hold the lock at ``path`` meanwhile; raises Unavailable when it is not to be had before ``deadline`` (monotonic)."""
+def exclusive(path: Path, deadline: float) -> Generator[None]:
+    """Hold the lock at ``path`` meanwhile; raises Unavailable when it is not free before ``deadline`` (monotonic)."""
     while (descriptor := take(path)) is None:
         if time.monotonic() > deadline:
             raise Unavailable(f"another process is still starting or stopping the server behind {path}: try again.")
@@ -67,3 +66,18 @@ def exclusive(path: Path, deadline: float) -> Iterator[None]:
         yield
     finally:
         drop(descriptor)
+
+
+def _refused(path: Path, kind: int) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -29,7 +29,7 @@ async def greeted(address: Address, dial: Callable[[], Awaitable[Wire]]) -> Wire
             await _greet(wire, address)
     except BaseException as error:
         if wire is not None:
-            wire.close()
+            await wire.aclose()
         if not isinstance(error, Exception) or isinstance(error, MainstemError):
             raise
         raise refusal(address, error) from error
@@ -112,7 +112,11 @@ def refusal(address: Address, error: Exception) -> MainstemError:
     if "path too long" in str(cause):
         return ConfigError(f"the socket's path {where!r} is longer than the system allows: use one under 100 bytes.")
     if isinstance(cause, ConnectionGone | ConnectionResetError | BrokenPipeError):
-        return Unavailable(f"{where} closed the connection at once: read its log{_tls_hint(address)}.")
+        # A server that misses our certificate says so and hangs up; its reset often overtakes its words.
+        wants = (
+            ", and whether it asks for a certificate (ssl_certfile)" if address.tls and not address.cert_file else ""
+        )
+        return Unavailable(f"{where} closed the connection at once: read its log{_tls_hint(address)}{wants}.")
     return Unavailable(f"no server answers at {where} ({_words(cause)}): start it or correct the Redis URL.")
 
 
@@ -159,6 +163,8 @@ def _root(error: BaseException) -> BaseException:
 def _words(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError):
         return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

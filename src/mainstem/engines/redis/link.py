@@ -39,7 +39,7 @@ class Link:
     """
     A connection to wherever ``resolve`` says, opened when first needed and again after each loss.
 
-    ``resolve`` runs before every attempt, so that it can start a server of its own; its errors are those of the attempt.
+    ``resolve`` runs before every attempt, so that it can start a server of its own; its errors fail the attempt.
     ``on_change`` is called from the event loop, losses before restorations; closing the link is no change.
     """
 
@@ -99,7 +99,9 @@ class Link:
                 async with asyncio.timeout_at(deadline):
                     return await self._next()
             except TimeoutError as error:
-                raise last or Unavailable(f"no connection within {wait:g} s: try again, or wait longer.") from error
+                if last is not None:
+                    raise last  # noqa: B904 - the attempt's own cause says more than the clock's
+                raise Unavailable(f"no connection within {wait:g} s: try again, or wait longer.") from error
             except Unavailable as error:
                 if self._closed:
                     raise

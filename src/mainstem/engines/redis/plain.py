@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from redis.asyncio.connection import Connection, DefaultParser, SSLConnection, UnixDomainSocketConnection
@@ -78,6 +79,7 @@ class PlainWire:
         self._unsent = 0
         self._outgoing = 0
         self._work = asyncio.Event()
+        self._ending: asyncio.Future[None] = self._loop.create_future()
         self._writable = asyncio.Event()
         self._writable.set()
         timeout = address.reply_timeout
@@ -138,20 +140,18 @@ class PlainWire:
             return
         self._open = False
         self.reason = reason
-        self._life.cancel()
+        self._ending.set_result(None)
 
     async def _live(self) -> None:
-        """Read and write until one of them fails, then settle what is unanswered."""
+        """Read and write until one of them fails or the end is asked for, then settle what is unanswered."""
         tasks = [self._loop.create_task(self._read()), self._loop.create_task(self._write())]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            error = next(iter(done)).exception()
-            if self._open:
-                self.reason = error if isinstance(error, Exception) else None
-        except asyncio.CancelledError:
-            pass  # only ever by _end: this task belongs to the wire alone
+        await asyncio.wait([*tasks, self._ending], return_when=asyncio.FIRST_COMPLETED)
         self._open = False
         self._pulse.stop()
+        if not self._ending.done():
+            self.reason = next(
+                error for task in tasks if task.done() and isinstance(error := task.exception(), Exception)
+            )
         unsent = self._unsent
         for task in tasks:
             task.cancel()
@@ -172,6 +172,8 @@ class PlainWire:
         while True:
             await self._work.wait()
             self._work.clear()
+            if not self._open:
+                return  # what waits is left there: it is known never to have been sent
             waiting, self._waiting, self._unsent = self._waiting, [], 0
             data = b"".join(waiting)
             await self._connection.send_packed_command(data, check_health=False)
@@ -184,4 +186,6 @@ class PlainWire:
         writer: asyncio.StreamWriter | None = getattr(self._connection, "_writer", None)
         if writer is not None:
             writer.transport.abort()
+            with suppress(OSError):
+                await writer.wait_closed()
         await self._connection.disconnect(nowait=True)

@@ -31,6 +31,8 @@ class Batch:
     __slots__ = ("count", "future", "replies", "within")
 
     def __init__(self, count: int, future: asyncio.Future[list[Reply]], within: float) -> None:
+        if count < 1:
+            raise ValueError("a batch without replies would wait for ever")
         self.count = count
         self.future = future
         self.within = within

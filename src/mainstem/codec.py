@@ -1,0 +1,164 @@
+"""
+The envelope: events to records and deliveries to events. Written once for all engines; performs no I/O.
+"""
+
+from __future__ import annotations
+
+import time as clock
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from mainstem.engine import Delivery, Record, StreamSpec
+from mainstem.errors import DecodeError, EventRejected
+from mainstem.event import NO_METADATA, Metadata, Received, StreamEvent, new_id
+from mainstem.payload import Payload, type_name
+
+T = TypeVar("T")
+
+EVENT_LIMIT = 1 << 20  # bytes of one encoded event, unless the app says otherwise
+
+
+class Envelope(Generic[T]):
+    """Packs and unpacks the events of one stream."""
+
+    def __init__(self, spec: StreamSpec, payload: Payload[T], source: str, limit: int = EVENT_LIMIT) -> None:
+        self.spec = spec
+        self.payload = payload
+        self._source = _text("source", source)
+        self._limit = limit
+        self._type_of: dict[type, bytes] = {}
+        self._last_time: tuple[bytes, datetime] = (b"", datetime.fromtimestamp(0, UTC))
+
+    def pack(
+        self,
+        data: object,
+        *,
+        id: str | None = None,
+        time: datetime | None = None,
+        type: str | None = None,
+        source: str | None = None,
+        key: str | None = None,
+        metadata: Metadata = NO_METADATA,
+    ) -> tuple[T, Record]:
+        """Encode one event; returns the data as validated, and the record. Raises `EventRejected`."""
+        value, raw = self.payload.encode(data)
+        meta = b"" if metadata is NO_METADATA else _metadata_bytes(metadata)
+        record = Record(
+            new_id().encode() if id is None else _text("id", id),
+            _text("type", type) if type else self._default_type(data),
+            _text("source", source) if source else self._source,
+            _stamp() if time is None else _time_bytes(time),
+            b"" if key is None else _text("key", key),
+            raw,
+            meta,
+        )
+        size = len(raw) + len(meta) + len(record.key) + len(record.id) + len(record.type) + len(record.source)
+        if size > self._limit:
+            raise EventRejected(
+                f"event {record.id.decode()} for stream {self.spec.name!r} takes {size:,} bytes, over the limit of "
+                f"{self._limit:,}: store the large part elsewhere and send a reference, or raise event_limit."
+            )
+        return value, record
+
+    def pack_event(self, event: StreamEvent[Any]) -> tuple[T, Record]:
+        """Encode an event that is already one."""
+        return self.pack(
+            event.data,
+            id=event.id,
+            time=event.time,
+            type=event.type,
+            source=event.source,
+            key=event.key,
+            metadata=event.metadata,
+        )
+
+    def unpack(self, delivery: Delivery, attempt: int) -> Received[T]:
+        """Decode one delivery, or raise `DecodeError` saying which field is wrong."""
+        record = delivery.record
+        data = self.payload.decode(record.data)
+        position = delivery.position
+        if self.spec.partitions:
+            position = f"{delivery.part[1]}:{position}"
+        try:
+            return Received(
+                data=data,
+                id=record.id.decode() or f"{self.spec.name}@{position}",
+                time=self._time(record.time, delivery.recorded_ms),
+                type=record.type.decode(),
+                source=record.source.decode(),
+                key=record.key.decode() or None,
+                metadata=_metadata(record.meta) if record.meta else NO_METADATA,
+                stream=self.spec.name,
+                position=position,
+                recorded_ms=delivery.recorded_ms,
+                attempt=attempt,
+            )
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise DecodeError(f"the stored event at {position} has a malformed field: {error}.") from error
+
+    def _default_type(self, data: object) -> bytes:
+        cls = data.__class__
+        found = self._type_of.get(cls)
+        if found is None:
+            name = type_name(data)
+            found = self._type_of[cls] = ((self.payload.type or "event") if name == "event" else name).encode()
+        return found
+
+    def _time(self, raw: bytes, recorded_ms: int) -> datetime:
+        last = self._last_time
+        if raw == last[0]:
+            return last[1]
+        if not raw:
+            return datetime.fromtimestamp(recorded_ms / 1000, UTC)
+        time = datetime.fromisoformat(raw.decode())
+        if time.tzinfo is None:
+            time = time.replace(tzinfo=UTC)
+        self._last_time = (raw, time)
+        return time
+
+
+def event_id(record: Record) -> str:
+    """The id of an encoded event, for messages."""
+    return record.id.decode(errors="replace")
+
+
+_metadata = msgspec.json.Decoder(Metadata).decode
+_encode_metadata = msgspec.json.Encoder().encode
+_now: tuple[int, bytes] = (0, b"")
+
+
+def _stamp() -> bytes:
+    """The present time to the millisecond; formatting costs as much as packing an event, so it is kept."""
+    global _now
+    ms = clock.time_ns() // 1_000_000
+    if ms != _now[0]:
+        _now = (ms, _time_bytes(datetime.fromtimestamp(ms / 1000, UTC)))
+    return _now[1]
+
+
+def _time_bytes(time: datetime) -> bytes:
+    if time.tzinfo is None:
+        raise EventRejected(f"time {time.isoformat()} has no time zone: give an aware datetime, such as datetime.now(UTC).")
+    return time.isoformat().encode()
+
+
+def _metadata_bytes(metadata: Metadata) -> bytes:
+    try:
+        raw = _encode_metadata(metadata)
+        _metadata(raw)
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise EventRejected(f"metadata cannot be encoded: {error}.") from error
+    return b"" if raw == b"{}" else raw
+
+
+def _text(what: str, value: object) -> bytes:
+    if not isinstance(value, str):
+        raise EventRejected(f"{what} is text, not {type(value).__name__}: {value!r:.80}.")
+    if not value:
+        raise EventRejected(f"{what} is empty: leave it out or give a text.")
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        raise EventRejected(f"{what} {ascii(value):.80} is not valid Unicode text: {error.reason}.") from error

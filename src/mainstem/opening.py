@@ -1,0 +1,55 @@
+"""From a URL to an open engine. Engines are loaded here by name, so that importing mainstem loads none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import cast
+from urllib.parse import urlsplit
+
+from mainstem.engine import Engine
+from mainstem.errors import ConfigError
+
+Opener = Callable[[str], Awaitable[Engine]]
+
+_BUILT_IN = {
+    "memory": "mainstem.engines.memory:open_engine",
+    "embedded": "mainstem.engines.redis:open_engine",
+    "redis": "mainstem.engines.redis:open_engine",
+    "rediss": "mainstem.engines.redis:open_engine",
+    "unix": "mainstem.engines.redis:open_engine",
+}
+
+
+async def open_engine(url: str) -> Engine:
+    """Open the engine that the URL's scheme names; others register under the entry-point group `mainstem.engines`."""
+    return await _opener(url)(url)
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of an engine URL, checked."""
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:
+        raise ConfigError(f"the engine URL cannot be read: {error}.") from error
+    if scheme not in schemes():
+        raise ConfigError(f"no engine for {scheme + '://' if scheme else repr(url)}; there is {_choices()}.")
+    return scheme
+
+
+def schemes() -> dict[str, str]:
+    """Every scheme there is an engine for, with the object that opens it."""
+    found = dict(_BUILT_IN)
+    for point in entry_points(group="mainstem.engines"):
+        found.setdefault(point.name, point.value)
+    return found
+
+
+def _opener(url: str) -> Opener:
+    module, _, name = schemes()[scheme_of(url)].partition(":")
+    return cast(Opener, getattr(import_module(module), name))
+
+
+def _choices() -> str:
+    return ", ".join(f"{scheme}://" for scheme in sorted(schemes()))

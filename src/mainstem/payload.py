@@ -1,0 +1,204 @@
+"""
+How data becomes bytes and back: JSON through msgspec for dictionaries, Structs and dataclasses, pydantic's own JSON
+for its models, bytes as they are. One class a kind; nothing here knows events, streams or engines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar, cast, get_args, get_origin
+
+import msgspec
+
+from mainstem.errors import DecodeError, EventRejected
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Payload(Protocol[T_co]):
+    """Encodes and validates the data of one stream."""
+
+    @property
+    def type(self) -> str | None:
+        """The name stored in the stream's specification; None: any JSON."""
+        ...
+
+    def encode(self, data: object) -> tuple[T_co, bytes]:
+        """The data as the reader will see it, and its bytes; `EventRejected` if it cannot be."""
+        ...
+
+    def decode(self, raw: bytes) -> T_co:
+        """The data; `DecodeError` if the bytes are not of this type."""
+        ...
+
+
+def payload_of(of: Any) -> Payload[Any]:
+    """Choose by type: None, dict or Any take any JSON; bytes stay as they are; anything else is validated."""
+    if of is None or of is Any or of is dict:
+        return AnyJson()
+    if of is bytes:
+        return Raw()
+    if hasattr(of, "model_validate_json"):
+        return Pydantic(of)
+    return Typed(of)
+
+
+def type_name(data: object) -> str:
+    """The default `type` of an event: the tag or class name of typed data, else "event"."""
+    cls = type(data)
+    name = _NAMES.get(cls)
+    if name is None:
+        name = _class_name(cls) if _is_record(cls) else "event"
+        _NAMES[cls] = name
+    return name
+
+
+class AnyJson:
+    """Any JSON value, and objects that have one obvious JSON form."""
+
+    type: str | None = None
+
+    def encode(self, data: object) -> tuple[Any, bytes]:
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            raise EventRejected("bytes are not JSON: declare the stream with bytes as its type, app.stream(name, bytes).")
+        return data, _encode(data)
+
+    def decode(self, raw: bytes) -> Any:
+        return _decoded(_ANY, raw, "JSON")
+
+
+class Raw:
+    """Bytes as they are."""
+
+    type: str | None = "bytes"
+
+    def encode(self, data: object) -> tuple[bytes, bytes]:
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise EventRejected(f"this stream carries bytes, not {type(data).__name__}: encode the data first.")
+        raw = bytes(cast("bytes | bytearray", data))
+        return raw, raw
+
+    def decode(self, raw: bytes) -> bytes:
+        return raw
+
+
+class Typed(Generic[T]):
+    """A msgspec Struct, a dataclass, a TypedDict, a union or any other type that msgspec validates."""
+
+    def __init__(self, of: Any) -> None:
+        self.type: str | None = _type_expression(of)
+        self._class = of if isinstance(of, type) and _is_record(of) else None
+        try:
+            self._decode: Callable[[bytes], T] = msgspec.json.Decoder(of).decode
+        except TypeError as error:
+            raise EventRejected(f"{of!r} cannot be the type of a stream: {error}.") from error
+
+    def encode(self, data: object) -> tuple[T, bytes]:
+        if self._class is not None and not isinstance(data, (self._class, Mapping)):
+            raise EventRejected(f"this stream carries {self.type}, not {type(data).__name__}: {_short(data)}.")
+        raw = _encode(data)
+        try:
+            value = self._decode(raw)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise EventRejected(f"data is not a valid {self.type}: {error}.") from error
+        return (cast(T, data) if type(data) is self._class else value), raw
+
+    def decode(self, raw: bytes) -> T:
+        return _decoded(self._decode, raw, self.type)
+
+
+class Pydantic(Generic[T]):
+    """A pydantic model; pydantic itself is the user's."""
+
+    def __init__(self, model: Any) -> None:
+        self.type: str | None = str(model.__name__)
+        self._model = model
+
+    def encode(self, data: object) -> tuple[T, bytes]:
+        try:
+            value = self._model.model_validate(data.__dict__ if isinstance(data, self._model) else data)
+            return value, _refuse_non_finite(value.model_dump(), value.model_dump_json().encode())
+        except (ValueError, TypeError) as error:
+            raise EventRejected(f"data is not a valid {self.type}: {_first_line(error)}.") from error
+
+    def decode(self, raw: bytes) -> T:
+        return cast(T, _decoded(self._model.model_validate_json, raw, self.type))
+
+
+_NAMES: dict[type, str] = {}
+_ANY: Callable[[bytes], Any] = msgspec.json.Decoder().decode
+
+
+def _jsonable(data: Any) -> Any:
+    if hasattr(data, "model_dump"):
+        return data.model_dump(mode="json")
+    raise TypeError(f"{type(data).__name__} has no JSON form")
+
+
+_to_json = msgspec.json.Encoder(enc_hook=_jsonable).encode
+
+
+def _encode(data: object) -> bytes:
+    try:
+        raw = _to_json(data)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise EventRejected(f"data cannot be encoded as JSON: {_first_line(error)}.") from error
+    return _refuse_non_finite(data, raw) if b"null" in raw else raw
+
+
+def _refuse_non_finite(data: object, raw: bytes) -> bytes:
+    """JSON has no NaN; msgspec and pydantic write null for it, which would change the event silently."""
+    where = _non_finite(msgspec.to_builtins(data, enc_hook=_jsonable), "data")
+    if where:
+        raise EventRejected(f"{where} is NaN or infinite, which JSON cannot carry: send null or leave it out.")
+    return raw
+
+
+def _non_finite(value: Any, path: str) -> str:
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else path
+    if isinstance(value, dict):
+        inside = ((f"{path}.{name}", item) for name, item in cast("dict[str, Any]", value).items())
+    elif isinstance(value, (list, tuple)):
+        inside = ((f"{path}[{at}]", item) for at, item in enumerate(cast("list[Any]", value)))
+    else:
+        return ""
+    return next((found for where, item in inside if (found := _non_finite(item, where))), "")
+
+
+def _decoded(decode: Callable[[bytes], T], raw: bytes, name: str | None) -> T:
+    try:
+        return decode(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise DecodeError(f"the stored data is not {name}: {_first_line(error)}.") from error
+
+
+def _is_record(cls: type[Any]) -> bool:
+    return issubclass(cls, msgspec.Struct) or dataclasses.is_dataclass(cls) or hasattr(cls, "model_validate_json")
+
+
+def _class_name(cls: Any) -> str:
+    config = getattr(cls, "__struct_config__", None)
+    tag = getattr(config, "tag", None)
+    return str(tag) if tag is not None else str(cls.__name__)
+
+
+def _type_expression(of: Any) -> str:
+    if get_origin(of) is None:
+        return _class_name(of)
+    if all(isinstance(member, type) for member in get_args(of)) and not isinstance(get_origin(of), type):
+        return "|".join(sorted(_class_name(member) for member in get_args(of)))
+    return str(of)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().split("\n", 1)[0] or type(error).__name__
+    return text.rstrip(".")
+
+
+def _short(data: object) -> str:
+    text = ascii(data)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,244 @@
+"""Runs one subscription's handler, an event at a time: read ahead, run in lanes, retry, settle, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from mainstem.engine import Done, Lost, Part, Revoking
+from mainstem.errors import MainstemError, OutcomeUnknown, Unavailable
+from mainstem.hooks import Hooks
+from mainstem.processing.flow import READ, Flow
+from mainstem.processing.handling import Calls
+from mainstem.processing.intake import Intake
+from mainstem.processing.lanes import Job, Lanes
+from mainstem.processing.outcomes import Skip
+from mainstem.processing.outputs import output_of
+from mainstem.processing.session import Session
+from mainstem.processing.settling import Settler
+from mainstem.processing.tasks import cancel_all, until_stop_or_failure, wait_until
+
+_log = logging.getLogger("mainstem")
+
+BREATH = 64  # events that one runner handles before it lets others run
+WAIT = 1.0  # seconds a read waits in the engine
+
+
+class Worker:
+    """One member of a group that calls one handler with single events."""
+
+    def __init__(self, session: Session, calls: Calls, hooks: Hooks) -> None:
+        self._session = session
+        self._sub = session.subscription
+        self._calls = calls
+        self._direct = calls.direct
+        self._lanes = Lanes()
+        self._flow = Flow(self._sub.concurrency)
+        self._settler = Settler(session)
+        self._intake = Intake(session, self._settler, hooks)
+        self._running: dict[asyncio.Task[None], Job] = {}
+        self._asleep: dict[Job, asyncio.TimerHandle] = {}
+        self._handing_over: set[asyncio.Task[None]] = set()
+        self._idle: list[asyncio.Future[None]] = []
+        self._room = asyncio.Event()
+        self._in_hand = 0
+        self._finished = 0
+        self._ending = False
+        session.on_revoking = self._revoking
+        session.on_lost = self._lost
+
+    async def run(self, stop: asyncio.Event, drain: float) -> int:
+        """Work until `stop`, then finish what runs within `drain` seconds; returns how many events were released."""
+        await self._session.open()
+        named = f"mainstem-{self._sub.name}"
+        reader = asyncio.create_task(self._read(), name=f"{named}-read")
+        others = [self._settler.run(), self._session.tend(), self._intake.report()]
+        tasks = [asyncio.create_task(other, name=named) for other in others]
+        tasks += [asyncio.create_task(self._run_jobs(), name=f"{named}-{n}") for n in range(self._sub.concurrency)]
+        try:
+            await until_stop_or_failure(stop, [reader, *tasks])
+            reader.cancel()
+            return await self._drain(drain)
+        finally:
+            self._ending = True
+            await cancel_all([reader, *tasks, *self._handing_over])
+            self._calls.close()
+            await self._session.leave(timeout=max(drain, 1.0))
+
+    # Reading
+
+    async def _read(self) -> None:
+        flow = self._flow
+        while True:
+            flow.finished(time.monotonic(), self._finished)
+            room = flow.window - self._in_hand
+            if room * 2 <= flow.window:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            self._settler.kick()
+            await asyncio.sleep(0)  # the acks leave in the same write as the read, before it
+            deliveries = await self._session.receive(min(room, READ), WAIT)
+            jobs = self._intake.jobs(deliveries)
+            self._in_hand += len(jobs)
+            for job in jobs:
+                self._lanes.add(job)
+            self._wake_runners(len(jobs))
+            if pause := flow.linger(len(deliveries)):
+                await asyncio.sleep(pause)
+
+    # Running
+
+    async def _run_jobs(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        lanes = self._lanes
+        breath = BREATH
+        while True:
+            if not lanes.ready:
+                self._settler.kick()
+                await self._work_to_do()
+                continue
+            job = lanes.ready.popleft()
+            self._running[task] = job
+            try:
+                await self._attempt(job)
+            except asyncio.CancelledError:
+                if self._ending or not job.dropped:
+                    raise
+                task.uncancel()
+            finally:
+                del self._running[task]
+            breath -= 1
+            if not breath:
+                breath = BREATH
+                await asyncio.sleep(0)
+
+    async def _attempt(self, job: Job) -> None:
+        stream = job.delivery.part[0]
+        begun = time.perf_counter()
+        try:
+            direct = self._direct
+            result = await (direct(job.event) if direct is not None else self._calls.call(job.event, lambda: job.dropped))
+        except Skip:
+            result = None
+        except Exception as error:
+            self._intake.note(stream, 0, 1, time.perf_counter() - begun)
+            self._failed(job, error)
+            return
+        self._intake.note(stream, 1, 0, time.perf_counter() - begun)
+        if result is not None and self._sub.to is not None and not await self._emit(job, result):
+            return
+        if not job.dropped:
+            self._settler.add(Done(job.delivery))
+            self._finish(job)
+
+    async def _emit(self, job: Job, result: Any) -> bool:
+        """Publish the handler's result before the input is acknowledged; waits for a server that is away."""
+        assert self._sub.to is not None
+        output = output_of(job.event, result, self._sub.name)
+        while not job.dropped:
+            try:
+                await self._sub.to.publish(output)
+                return True
+            except (Unavailable, OutcomeUnknown) as error:  # same id: a reader can recognise a repeat
+                _log.warning("%s cannot publish its result yet: %s", self._sub.name, error)
+                await asyncio.sleep(0.2)
+            except MainstemError as error:
+                self._failed(job, error)
+                return False
+        return False
+
+    def _failed(self, job: Job, error: Exception) -> None:
+        if job.dropped:
+            return
+        pause = self._intake.after_failure(job, error)
+        if pause is None:
+            self._finish(job)
+        else:
+            self._asleep[job] = asyncio.get_running_loop().call_later(pause, self._awake, job)
+
+    def _awake(self, job: Job) -> None:
+        self._asleep.pop(job, None)
+        if not job.dropped:
+            self._lanes.again(job)
+            self._wake_runners(1)
+
+    def _finish(self, job: Job) -> None:
+        self._in_hand -= 1
+        self._finished += 1
+        self._lanes.finish(job)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if self._in_hand * 2 < self._flow.window and not self._room.is_set():
+            self._room.set()
+
+    # Losing partitions and leases
+
+    def _lost(self, lost: Lost) -> None:
+        self._drop(lost.part, frozenset(lost.positions), running=True)
+
+    def _revoking(self, signal: Revoking) -> None:
+        self._drop(signal.part, frozenset(), running=False)
+        task = asyncio.create_task(self._hand_over(signal), name=f"mainstem-{self._sub.name}-hand-over")
+        self._handing_over.add(task)
+        task.add_done_callback(self._handing_over.discard)
+
+    async def _hand_over(self, signal: Revoking) -> None:
+        """Let running handlers of the part finish until the deadline, then give it away."""
+        if not await wait_until(lambda: not self._runs(signal.part), signal.deadline):
+            self._drop(signal.part, frozenset(), running=True)
+        await self._settler.flush()
+        await self._session.yield_part(signal.part)
+
+    def _runs(self, part: Part) -> bool:
+        return any(job.delivery.part == part for job in self._running.values())
+
+    def _drop(self, part: Part, positions: frozenset[str], *, running: bool) -> None:
+        dropped = self._lanes.drop(part, positions)
+        for job in [job for job in self._asleep if _hit(job, part, positions)]:
+            self._asleep.pop(job).cancel()
+            job.dropped = True
+            dropped.append(job)
+        if running:
+            for task in [task for task, job in self._running.items() if _hit(job, part, positions) and not job.dropped]:
+                self._running[task].dropped = True
+                dropped.append(self._running[task])
+                task.cancel()
+        self._in_hand -= len(dropped)
+        self._make_room()
+
+    # Ending
+
+    async def _drain(self, seconds: float) -> int:
+        """Finish what runs; what has not begun, sleeps, or takes too long is released."""
+        released = len(self._lanes.clear()) + len(self._asleep)
+        for timer in self._asleep.values():
+            timer.cancel()
+        until = time.monotonic() + seconds
+        await wait_until(lambda: not self._running, until)
+        released += len(self._running)
+        await self._settler.flush(max(until - time.monotonic(), 1.0))
+        self._intake.tell()
+        return released
+
+    # Waking
+
+    async def _work_to_do(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._idle.append(future)
+        await future
+
+    def _wake_runners(self, count: int) -> None:
+        while count > 0 and self._idle:
+            future = self._idle.pop()
+            if not future.done():
+                future.set_result(None)
+                count -= 1
+
+
+def _hit(job: Job, part: Part, positions: frozenset[str]) -> bool:
+    return job.delivery.part == part and (not positions or job.delivery.position in positions)

@@ -1,0 +1,192 @@
+"""
+Publishing above the contract: coalescing, back-pressure, deadlines. One `Publisher` an app, for all its streams.
+
+Publishes of one loop tick leave together; while flights are in the air, what comes next waits and leaves with the
+next one. What waits is bounded in events and bytes: a slow server slows publishers down. What was certainly not
+stored is sent again until the deadline; what is unknown is never sent again by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from mainstem.codec import event_id
+from mainstem.engine import Engine, Part, Published, Record
+from mainstem.errors import MainstemError, OutcomeUnknown, Unavailable
+from mainstem.hooks import Hooks, PublishDetail
+
+Item = tuple[Part, Record]
+
+FLIGHTS = 3  # writes in the air at once
+EVENTS_HELD = 20_000  # accepted and not yet answered
+BYTES_HELD = 32 << 20
+SLICE = 5_000  # events of one explicit batch that leave together
+_ENVELOPE = 128  # bytes that a record takes besides its data
+
+
+class Publisher:
+    """Sends records through one engine. Safe to use from many tasks of one loop."""
+
+    def __init__(self, engine: Engine, hooks: Hooks, deadline: float) -> None:
+        self._engine = engine
+        self._hooks = hooks
+        self._deadline = deadline
+        self._items: list[Item] = []
+        self._futures: list[asyncio.Future[str]] = []
+        self._flights: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+        self._events = 0
+        self._bytes = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._loop = asyncio.get_running_loop()
+
+    async def publish(self, part: Part, record: Record) -> str:
+        """Store one record and return its position; raises what went wrong.
+
+        Cancelling the caller does not take the record back: it may still be stored.
+        """
+        if self._events >= EVENTS_HELD or self._bytes >= BYTES_HELD or self._queue:
+            await self._room(record)
+        future: asyncio.Future[str] = self._loop.create_future()
+        self._items.append((part, record))
+        self._futures.append(future)
+        self._events += 1
+        self._bytes += len(record.data) + _ENVELOPE
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._depart)
+        return await future
+
+    async def publish_batch(self, items: Sequence[Item]) -> list[Published]:
+        """Store records in order; an outcome for each. After one that could not be sent, none of the later is."""
+        outcomes: list[Published] = []
+        until = time.monotonic() + self._deadline
+        for start in range(0, len(items), SLICE):
+            part = items[start : start + SLICE]
+            outcomes += await self._send(part, until)
+            if isinstance(outcomes[-1], Unavailable):
+                outcomes += [outcomes[-1]] * (len(items) - len(outcomes))
+                break
+        return outcomes
+
+    async def close(self) -> None:
+        """Wait for everything accepted to be answered."""
+        while self._items or self._flights:
+            if self._flights:
+                await asyncio.wait(self._flights)
+            else:
+                await asyncio.sleep(0)
+
+    def abort(self) -> None:
+        """Drop what is in the air; its callers get `OutcomeUnknown`."""
+        for flight in self._flights:
+            flight.cancel()
+
+    def _depart(self) -> None:
+        self._scheduled = False
+        if not self._items or len(self._flights) >= FLIGHTS:
+            return
+        items, futures = self._items, self._futures
+        self._items, self._futures = [], []
+        flight = self._loop.create_task(self._fly(items, futures), name="mainstem-publish")
+        self._flights.add(flight)
+        flight.add_done_callback(self._landed)
+
+    def _landed(self, flight: asyncio.Task[None]) -> None:
+        self._flights.discard(flight)
+        while self._queue and self._events < EVENTS_HELD and self._bytes < BYTES_HELD:
+            waiter = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                break
+        if self._items and not self._scheduled:
+            self._depart()
+
+    async def _fly(self, items: list[Item], futures: list[asyncio.Future[str]]) -> None:
+        outcomes: Sequence[Published] = ()
+        try:
+            outcomes = await self._send(items, time.monotonic() + self._deadline)
+        finally:
+            self._events -= len(items)
+            self._bytes -= sum(len(record.data) + _ENVELOPE for _, record in items)
+            if len(outcomes) != len(items):
+                outcomes = [_unknown(record) for _, record in items]
+            for future, outcome in zip(futures, outcomes, strict=True):
+                if future.done():
+                    continue
+                if isinstance(outcome, str):
+                    future.set_result(outcome)
+                else:
+                    future.set_exception(_fresh(outcome))
+
+    async def _send(self, items: Sequence[Item], until: float) -> list[Published]:
+        """Send, and send again from the first record on that was certainly not stored, until the deadline."""
+        begun = time.monotonic()
+        outcomes: list[Published] = []
+        pause = 0.02
+        while True:
+            left = until - time.monotonic()
+            outcomes += await self._engine.publish(items[len(outcomes) :], max(left, 0.0))
+            unsent = _unsent(outcomes)
+            if unsent == len(outcomes) or time.monotonic() + pause >= until:
+                break
+            del outcomes[unsent:]
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, 1.0)
+        if self._hooks.listening_to_publishes:
+            self._tell(items, outcomes, time.monotonic() - begun)
+        return outcomes
+
+    async def _room(self, record: Record) -> None:
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._queue.append(waiter)
+        try:
+            async with asyncio.timeout(self._deadline):
+                await waiter
+        except TimeoutError:
+            raise Unavailable(
+                f"event {event_id(record)} waited {self._deadline:g} s behind {self._events:,} others that the server "
+                "has not taken: it was not sent; publish more slowly or look at the server's health."
+            ) from None
+        finally:
+            if self._queue and self._events < EVENTS_HELD and self._bytes < BYTES_HELD:
+                self._wake_next()
+
+    def _wake_next(self) -> None:
+        while self._queue:
+            waiter = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _tell(self, items: Sequence[Item], outcomes: Sequence[Published], seconds: float) -> None:
+        unknown = sum(isinstance(outcome, OutcomeUnknown) for outcome in outcomes)
+        failed = sum(not isinstance(outcome, str) for outcome in outcomes) - unknown
+        streams = tuple(sorted({part[0] for part, _ in items}))
+        self._hooks.published(PublishDetail(streams, len(items), failed, unknown, seconds))
+
+
+def _unsent(outcomes: Sequence[Published]) -> int:
+    """Where the closing run of certainly unsent records begins; the length if there is none."""
+    at = len(outcomes)
+    while at and isinstance(outcomes[at - 1], Unavailable):
+        at -= 1
+    return at
+
+
+def _unknown(record: Record) -> OutcomeUnknown:
+    return OutcomeUnknown(f"publishing of event {event_id(record)} was cut off: it may be stored.", (event_id(record),))
+
+
+def _fresh(error: MainstemError) -> MainstemError:
+    """One exception object cannot be raised in many tasks: tracebacks would pile up on it."""
+    if isinstance(error, OutcomeUnknown):
+        copy: MainstemError = OutcomeUnknown(str(error), error.ids)
+    else:
+        copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy

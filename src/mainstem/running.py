@@ -1,0 +1,75 @@
+"""The process around an app: event loop, signals, garbage collector. Nothing about events."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+R = TypeVar("R")
+_log = logging.getLogger("mainstem")
+
+GC_THRESHOLD = 50_000  # young objects; the default of 700 halves the speed of large reads
+
+
+class Servable(Protocol):
+    """What can be run: an app."""
+
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+    async def serve(self, stop: asyncio.Event) -> int: ...
+    def abort(self) -> None: ...
+
+
+def run(app: Servable) -> None:
+    """Serve until SIGINT or SIGTERM, then drain; a second SIGINT ends at once."""
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
+    run_loop(_serve(app))
+
+
+def run_loop(main: Coroutine[Any, Any, R]) -> R:
+    """Run a coroutine on uvloop where it is installed (extra `fast`), else on asyncio's own loop."""
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(main)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where it is installed and MAINSTEM_LOOP does not say "asyncio"."""
+    if os.environ.get("MAINSTEM_LOOP") == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(app: Servable) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            _log.warning("stopping at once; what was not acknowledged comes again")
+            app.abort()
+            os._exit(130)
+        _log.info("stopping: finishing what runs; once more (Ctrl-C) to stop at once")
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    await app.open()
+    try:
+        await app.serve(stop)
+    finally:
+        await app.close()

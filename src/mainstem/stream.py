@@ -1,0 +1,294 @@
+"""
+EventStream: publish, read and describe one stream through any engine.
+
+Codec, validation and specification checks meet the engine here; delivery to groups lives in `processing`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+import msgspec
+
+from mainstem.codec import Envelope
+from mainstem.consumption import Consumption
+from mainstem.engine import Engine, Part, Published, Record, StreamInfo, StreamSpec
+from mainstem.errors import ConfigError, EventRejected, MainstemError
+from mainstem.event import NO_METADATA, Metadata, StreamEvent
+from mainstem.hooks import Hooks
+from mainstem.payload import Payload, payload_of
+from mainstem.publisher import Item, Publisher
+from mainstem.reading import Reading, Start
+
+T = TypeVar("T")
+
+DEFAULT_MAX_EVENTS = 1_000_000  # of a stream that states no retention: never silently unbounded
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What an open app shares with its streams."""
+
+    engine: Engine
+    publisher: Publisher
+    hooks: Hooks
+    source: str
+    event_limit: int
+
+
+class Home(Protocol):
+    """Where a stream belongs: the app."""
+
+    def connection(self) -> Connection:
+        """The open connection, or `ConfigError` saying how to open it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Generic[T]):
+    """A stream on one connection, its specification verified."""
+
+    connection: Connection
+    spec: StreamSpec
+    envelope: Envelope[T]
+
+    def part_of(self, record: Record) -> Part:
+        """The part a record belongs to: partition = crc32(key) mod N, on every engine that lets us choose."""
+        partitions = self.spec.partitions
+        if not partitions:
+            return (self.spec.name, 0)
+        if not record.key:
+            raise EventRejected(
+                f"stream {self.spec.name!r} is keyed: give the event a key, publish(..., key=...), "
+                "or the stream a key function, app.stream(..., key=...)."
+            )
+        return (self.spec.name, zlib.crc32(record.key) % partitions)
+
+
+class EventStream(Generic[T]):
+    """A named stream whose events carry data of type `T`. Made by `Mainstem.stream`; opened on first use."""
+
+    def __init__(
+        self,
+        home: Home,
+        spec: StreamSpec,
+        *,
+        of: Any = None,
+        key: Callable[[T], str] | None = None,
+        stated: frozenset[str] = frozenset(),
+    ) -> None:
+        self._home = home
+        self._spec = spec
+        self._of = of
+        self._key = key
+        self._stated = stated
+        self._payload: Payload[T] = payload_of(of)
+        self._opened: Opened[T] | None = None
+
+    @property
+    def name(self) -> str:
+        return self._spec.name
+
+    def __repr__(self) -> str:
+        return f"<EventStream {self.name!r}{' of ' + self._spec.type if self._spec.type else ''}>"
+
+    async def publish(
+        self,
+        data: T | StreamEvent[T],
+        *,
+        id: str | None = None,
+        time: datetime | None = None,
+        type: str | None = None,
+        source: str | None = None,
+        key: str | None = None,
+        metadata: Metadata = NO_METADATA,
+    ) -> str:
+        """Store one event and return its position.
+
+        Raises `EventRejected` (not encodable, too large, wrong type: never sent), `Unavailable` (certainly not
+        stored within the app's publish deadline) or `OutcomeUnknown` (sent, and the reply was lost: perhaps stored).
+        """
+        opened = self._opened
+        if opened is None or opened.connection is not self._home.connection():
+            opened = await self.open()
+        if isinstance(data, StreamEvent):
+            event = cast("StreamEvent[T]", data)
+            if id or time or type or source or key or metadata is not NO_METADATA:
+                raise EventRejected("a StreamEvent brings its own attributes: set them on the event instead.")
+            value, record = opened.envelope.pack_event(event)
+        else:
+            value, record = opened.envelope.pack(
+                data, id=id, time=time, type=type, source=source, key=key, metadata=metadata
+            )
+        if self._key is not None and not record.key:
+            record = self._with_key(record, value)
+        part = opened.part_of(record)
+        position = await opened.connection.publisher.publish(part, record)
+        return f"{part[1]}:{position}" if opened.spec.partitions else position
+
+    async def publish_batch(self, data: Sequence[T | StreamEvent[T]]) -> list[str]:
+        """Store events in order and return their positions; all are checked before the first is sent.
+
+        If some were not stored, raises the first one's error with a note of how many were; `try_publish_batch` gives
+        an outcome for each.
+        """
+        outcomes = await self.try_publish_batch(data)
+        for at, outcome in enumerate(outcomes):
+            if not isinstance(outcome, str):
+                outcome.add_note(f"event {at} of {len(outcomes)}; stored: {sum(isinstance(o, str) for o in outcomes)}")
+                raise outcome
+        return cast("list[str]", outcomes)
+
+    async def try_publish_batch(self, data: Sequence[T | StreamEvent[T]]) -> list[str | MainstemError]:
+        """Store events in order; for each its position, or the error that says whether it may be stored."""
+        opened = await self.open()
+        items = [self._item(opened, one) for one in data]
+        if not items:
+            return []
+        outcomes: list[Published] = await opened.connection.publisher.publish_batch(items)
+        if not opened.spec.partitions:
+            return outcomes
+        return [f"{item[0][1]}:{out}" if isinstance(out, str) else out for item, out in zip(items, outcomes, strict=True)]
+
+    def read(self, start: Start = "beginning", *, limit: int | None = None, follow: bool = False) -> Reading[T]:
+        """Iterate over events without a group, in order per partition.
+
+        `start`: "beginning", "end", a position or cursor of an earlier read (that event is not repeated), a datetime,
+        or an age such as "2h". Ends at `limit`, or at the end of the stream unless `follow`. An event that cannot be
+        decoded raises `DecodeError`; iterating on continues behind it.
+        """
+        return Reading(self.open, start, limit, follow)
+
+    def consume(self, group: str, *, start: str = "beginning", lease: float | str = "10s") -> Consumption[T]:
+        """Take part in a group by hand: `async with stream.consume("group") as received: async for item in received`.
+
+        Each item is settled by the caller: `ack`, `release` or `reject`. What is left unsettled is released.
+        """
+        return Consumption(self.open, group, start=start, lease=lease)
+
+    async def describe(self) -> StreamInfo:
+        """Length, age and groups with their lag; the cost does not grow with the stream's length."""
+        opened = await self.open()
+        return await opened.connection.engine.describe(self.name)
+
+    async def open(self) -> Opened[T]:
+        """Create the stream, or verify it against the specification that is stored with it."""
+        connection = self._home.connection()
+        if self._opened is not None and self._opened.connection is connection:
+            return self._opened
+        stored = await connection.engine.declare(self._spec)
+        verify(self._spec, stored, self._stated)
+        payload = cast("Payload[T]", payload_of(bytes)) if self._of is None and stored.type == "bytes" else self._payload
+        envelope = Envelope(stored, payload, connection.source, connection.event_limit)
+        self._opened = Opened(connection, stored, envelope)
+        return self._opened
+
+    async def resolve(self) -> dict[str, Envelope[T]]:
+        """The streams this source stands for, with how to read each."""
+        opened = await self.open()
+        return {self.name: opened.envelope}
+
+    def _item(self, opened: Opened[T], data: T | StreamEvent[T]) -> Item:
+        envelope = opened.envelope
+        if isinstance(data, StreamEvent):
+            value, record = envelope.pack_event(cast("StreamEvent[T]", data))
+        else:
+            value, record = envelope.pack(data)
+        if self._key is not None and not record.key:
+            record = self._with_key(record, value)
+        return (opened.part_of(record), record)
+
+    def _with_key(self, record: Record, value: T) -> Record:
+        assert self._key is not None
+        try:
+            key = cast(object, self._key(value))
+        except Exception as error:
+            raise EventRejected(f"the key function of stream {self.name!r} failed on {value!r:.80}: {error!r}.") from error
+        if not isinstance(key, str) or not key:
+            raise EventRejected(f"the key function of stream {self.name!r} returned {key!r:.80}: return a non-empty text.")
+        try:
+            raw = key.encode()
+        except UnicodeEncodeError as error:
+            raise EventRejected(f"key {ascii(key):.80} is not valid Unicode text: {error.reason}.") from error
+        return Record(record.id, record.type, record.source, record.time, raw, record.data, record.meta, record.extra)
+
+
+class StreamPattern(Generic[T]):
+    """All declared streams whose names match; new ones join while an app runs. Made by `Mainstem.pattern`."""
+
+    def __init__(self, home: Home, glob: str, of: Any = None) -> None:
+        self._home = home
+        self._of = of
+        self.name = glob
+
+    def __repr__(self) -> str:
+        return f"<StreamPattern {self.name!r}>"
+
+    async def resolve(self) -> dict[str, Envelope[T]]:
+        """The streams that match now, with how to read each."""
+        connection = self._home.connection()
+        specs = await connection.engine.streams(self.name)
+        return {spec.name: self._envelope(connection, spec) for spec in specs}
+
+    def _envelope(self, connection: Connection, spec: StreamSpec) -> Envelope[T]:
+        of = bytes if self._of is None and spec.type == "bytes" else self._of
+        return Envelope(spec, cast("Payload[T]", payload_of(of)), connection.source, connection.event_limit)
+
+
+def verify(wanted: StreamSpec, stored: StreamSpec, stated: frozenset[str]) -> None:
+    """Refuse a stream that was declared differently; only what the caller stated is compared."""
+    differences = [
+        f"{field} {getattr(wanted, field)!r} (stored: {getattr(stored, field)!r})"
+        for field in sorted(stated)
+        if getattr(wanted, field) != getattr(stored, field)
+    ]
+    if not differences:
+        return
+    raise ConfigError(
+        f"stream {stored.name!r} exists with another specification: asked for {', '.join(differences)}; "
+        f"open it as it is stored (leave these out), amend its retention, or use another name."
+    )
+
+
+def specification(
+    name: str,
+    payload_type: str | None,
+    *,
+    keyed: bool,
+    partitions: int | None,
+    retain: float | None,
+    max_events: int | None,
+    until_read: bool,
+) -> tuple[StreamSpec, frozenset[str]]:
+    """Build the specification and say which of its fields the caller stated."""
+    if partitions is not None and not 1 <= partitions <= 4096:
+        raise ConfigError(f"partitions={partitions} of stream {name!r} must be from 1 to 4096.")
+    if max_events is not None and max_events < 1:
+        raise ConfigError(f"max_events={max_events} of stream {name!r} must be at least 1.")
+    if partitions is not None and not keyed:
+        raise ConfigError(f"stream {name!r} has partitions but no key: add key=, a function of the data that returns a text.")
+    spec = StreamSpec(
+        name=name,
+        partitions=(partitions or 16) if keyed else 0,
+        type=payload_type,
+        retain=retain,
+        max_events=DEFAULT_MAX_EVENTS if max_events is None and (retain is None or until_read) else max_events,
+        until_read=until_read,
+    )
+    stated = {
+        "partitions": keyed,
+        "type": payload_type is not None,
+        "retain": retain is not None,
+        "max_events": max_events is not None,
+        "until_read": until_read,
+    }
+    return spec, frozenset(field for field, said in stated.items() if said)
+
+
+def spec_as_dict(spec: StreamSpec) -> dict[str, Any]:
+    """The specification as plain data, for printing."""
+    return cast("dict[str, Any]", msgspec.to_builtins(spec))
