@@ -70,6 +70,19 @@ class Acks(Generic[P]):
         self._marks += bytes(len(positions))
         return first
 
+    @property
+    def last(self) -> P:
+        """The position up to which events were delivered."""
+        return self._positions[-1] if self._positions else self._cursor
+
+    def retract(self, count: int) -> None:
+        """Take back the last `count` delivered events, none of which may be settled: they will be delivered again."""
+        if not 0 <= count <= len(self._marks) or 1 in self._marks[len(self._marks) - count :]:
+            raise ValueError(f"{count} of {len(self._marks)} events cannot be taken back: some of them are settled.")
+        if count:
+            del self._positions[-count:]
+            del self._marks[-count:]
+
     def settled(self, ordinal: int) -> bool:
         """Whether a delivered event is settled. Raises ValueError for one that was never delivered."""
         index = ordinal - self._base

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, cast, overload
 
+from mainstem.connection import Connection
 from mainstem.engine import Engine
 from mainstem.errors import ConfigError
 from mainstem.event import Received
@@ -24,7 +25,8 @@ from mainstem.processing.retry import Retry
 from mainstem.processing.serving import serve
 from mainstem.processing.subscription import Batching, Middleware, Source, Subscription, wants_context
 from mainstem.publisher import Publisher
-from mainstem.stream import Connection, EventStream, StreamPattern, specification
+from mainstem.stream import EventStream, StreamPattern, specification
+from mainstem.trial import Trial
 
 T = TypeVar("T")
 In = TypeVar("In")
@@ -260,8 +262,10 @@ class Mainstem:
         self._middleware.append(function)
         return function
 
-    def lifespan(self, function: Callable[[Mainstem], AsyncGenerator[T, None]]) -> Callable[[Mainstem], AsyncGenerator[T, None]]:
-        """Hold shared resources while the app serves: an async generator that yields them once (`Context.resources`)."""
+    def lifespan(
+        self, function: Callable[[Mainstem], AsyncGenerator[T, None]]
+    ) -> Callable[[Mainstem], AsyncGenerator[T, None]]:
+        """Hold shared resources while the app serves: an async generator yields them once (`Context.resources`)."""
         self._lifespan = function
         return function
 
@@ -313,7 +317,12 @@ class Mainstem:
             if self._lifespan is not None:
                 resources = await stack.enter_async_context(asynccontextmanager(self._lifespan)(self))
             return await serve(
-                self._subscriptions, connection, self._middleware, resources, stop, self._drain if self._drain is not None else 10.0
+                self._subscriptions,
+                connection,
+                self._middleware,
+                resources,
+                stop,
+                self._drain if self._drain is not None else 10.0,
             )
 
     def run(self) -> None:
@@ -321,6 +330,10 @@ class Mainstem:
         from mainstem.running import run
 
         run(self)
+
+    def testing(self) -> Trial:
+        """Run on the memory engine inside a test: `async with app.testing() as trial`."""
+        return Trial(self)
 
     def connection(self) -> Connection:
         """The open connection, or `ConfigError`."""
@@ -344,7 +357,9 @@ class Mainstem:
         if concurrency < 1:
             raise ConfigError(f"concurrency={concurrency} must be at least 1.")
         if start not in ("beginning", "end"):
-            raise ConfigError(f"start={start!r} of a group is 'beginning' or 'end'; `mainstem group seek` moves it elsewhere.")
+            raise ConfigError(
+                f"start={start!r} of a group is 'beginning' or 'end'; `mainstem group seek` moves it elsewhere."
+            )
         wants_context(handler)
         sub = Subscription(
             source=source,
@@ -362,7 +377,7 @@ class Mainstem:
         for other in self._subscriptions:
             if (other.source.name, other.group) == (source.name, group):
                 raise ConfigError(
-                    f"group {group!r} of {source.name!r} has the handler {other.name!r} already; members of a group share "
-                    f"its events, so {sub.name!r} needs a group of its own."
+                    f"group {group!r} of {source.name!r} has the handler {other.name!r} already; members of a group "
+                    f"share its events, so {sub.name!r} needs a group of its own."
                 )
         self._subscriptions.append(sub)

@@ -140,7 +140,9 @@ def _stamp() -> bytes:
 
 def _time_bytes(time: datetime) -> bytes:
     if time.tzinfo is None:
-        raise EventRejected(f"time {time.isoformat()} has no time zone: give an aware datetime, such as datetime.now(UTC).")
+        raise EventRejected(
+            f"time {time.isoformat()} has no time zone: give an aware datetime, such as datetime.now(UTC)."
+        )
     return time.isoformat().encode()
 
 
@@ -161,4 +163,4 @@ def _text(what: str, value: object) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError as error:
-        raise EventRejected(f"{what} {ascii(value):.80} is not valid Unicode text: {error.reason}.") from error
+        raise EventRejected(f"{what} {value!a:.80} is not valid Unicode text: {error.reason}.") from error

@@ -1,22 +1,20 @@
-"""Taking part in a group by hand: items that the caller settles. Retry and dead-letter policies live in `processing`."""
+"""Taking part in a group by hand: items that the caller settles. Retry and dead-letter policies are `processing`'s."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
+from mainstem.connection import Opened
 from mainstem.engine import Back, Dead, Delivery, Done, Gap, GroupSpec, Incident, Lost, Member, Revoking, Settled
 from mainstem.errors import ConfigError, DecodeError, LeaseLost
 from mainstem.event import Received
 from mainstem.hooks import IncidentDetail
 from mainstem.names import group_name, seconds
-
-if TYPE_CHECKING:
-    from mainstem.stream import Opened
 
 T = TypeVar("T")
 
@@ -102,8 +100,8 @@ class Consumption(Generic[T]):
         _, member = self._live()
         if await member.settle([settled]):
             raise LeaseLost(
-                f"event at {settled.delivery.position} of {settled.delivery.part[0]!r} belongs to another member of group "
-                f"{self._group.name!r} now: its result was refused; use a longer lease or settle sooner."
+                f"event at {settled.delivery.position} of {settled.delivery.part[0]!r} belongs to another member of "
+                f"group {self._group.name!r} now: its result was refused; use a longer lease or settle sooner."
             )
 
     async def _fetch(self) -> None:
@@ -123,7 +121,9 @@ class Consumption(Generic[T]):
     def _report(self, item: Gap | Incident) -> None:
         opened, _ = self._live()
         missing = item.missing if isinstance(item, Gap) else 0
-        kind, what = ("gap", f"retention took {missing} unread events") if isinstance(item, Gap) else ("recreated", item.what)
+        kind, what = (
+            ("gap", f"retention took {missing} unread events") if isinstance(item, Gap) else ("recreated", item.what)
+        )
         opened.connection.hooks.incident(IncidentDetail(kind, item.part[0], self._group.name, what, missing))
 
     def _live(self) -> tuple[Opened[T], Member]:

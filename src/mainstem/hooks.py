@@ -111,6 +111,17 @@ class Hooks:
         if self._count() == before:
             raise TypeError(f"{hook!r} has none of on_publish, on_handle, on_dead_letter, on_incident.")
 
+    def remove(self, hook: Hook) -> None:
+        """Stop listening."""
+        if isinstance(hook, PublishHook) and hook.on_publish in self._publish:
+            self._publish.remove(hook.on_publish)
+        if isinstance(hook, HandleHook) and hook.on_handle in self._handle:
+            self._handle.remove(hook.on_handle)
+        if isinstance(hook, DeadLetterHook) and hook.on_dead_letter in self._dead:
+            self._dead.remove(hook.on_dead_letter)
+        if isinstance(hook, IncidentHook) and hook.on_incident in self._incident:
+            self._incident.remove(hook.on_incident)
+
     @property
     def listening_to_publishes(self) -> bool:
         return bool(self._publish)
@@ -135,5 +146,5 @@ def _tell(listeners: list[Callable[[D], None]], detail: D) -> None:
     for listener in listeners:
         try:
             listener(detail)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a hook is a stranger's code
             _log.exception("a telemetry hook failed on %r; the event flow goes on", detail)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -33,13 +32,15 @@ def scheme_of(url: str) -> str:
         scheme = urlsplit(url).scheme
     except ValueError as error:
         raise ConfigError(f"the engine URL cannot be read: {error}.") from error
-    if scheme not in schemes():
+    if scheme not in _BUILT_IN and scheme not in schemes():
         raise ConfigError(f"no engine for {scheme + '://' if scheme else repr(url)}; there is {_choices()}.")
     return scheme
 
 
 def schemes() -> dict[str, str]:
     """Every scheme there is an engine for, with the object that opens it."""
+    from importlib.metadata import entry_points  # 15 ms that most programs need not spend at import
+
     found = dict(_BUILT_IN)
     for point in entry_points(group="mainstem.engines"):
         found.setdefault(point.name, point.value)
@@ -47,7 +48,8 @@ def schemes() -> dict[str, str]:
 
 
 def _opener(url: str) -> Opener:
-    module, _, name = schemes()[scheme_of(url)].partition(":")
+    scheme = scheme_of(url)
+    module, _, name = (_BUILT_IN.get(scheme) or schemes()[scheme]).partition(":")
     return cast(Opener, getattr(import_module(module), name))
 
 

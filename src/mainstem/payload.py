@@ -63,7 +63,9 @@ class AnyJson:
 
     def encode(self, data: object) -> tuple[Any, bytes]:
         if isinstance(data, (bytes, bytearray, memoryview)):
-            raise EventRejected("bytes are not JSON: declare the stream with bytes as its type, app.stream(name, bytes).")
+            raise EventRejected(
+                "bytes are not JSON: declare the stream with bytes as its type, app.stream(name, bytes)."
+            )
         return data, _encode(data)
 
     def decode(self, raw: bytes) -> Any:

@@ -6,15 +6,13 @@ import time as clock
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from mainstem.connection import Opened
 from mainstem.engine import Cursor, Delivery, Engine
 from mainstem.errors import ConfigError
 from mainstem.event import Received
 from mainstem.names import seconds
-
-if TYPE_CHECKING:
-    from mainstem.stream import Opened
 
 T = TypeVar("T")
 Start = str | datetime

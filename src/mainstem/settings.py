@@ -42,6 +42,8 @@ def load() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"setting {name!r} is wrong ({first['msg']}): fix MAINSTEM_{name.upper()} or {FILE}.") from error
+        raise ConfigError(
+            f"setting {name!r} is wrong ({first['msg']}): fix MAINSTEM_{name.upper()} or {FILE}."
+        ) from error
     except ValueError as error:
         raise ConfigError(f"{FILE} cannot be read: {error}.") from error

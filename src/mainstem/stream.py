@@ -6,67 +6,25 @@ Codec, validation and specification checks meet the engine here; delivery to gro
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
 from mainstem.codec import Envelope
+from mainstem.connection import Connection, Home, Opened
 from mainstem.consumption import Consumption
-from mainstem.engine import Engine, Part, Published, Record, StreamInfo, StreamSpec
+from mainstem.engine import Published, Record, StreamInfo, StreamSpec
 from mainstem.errors import ConfigError, EventRejected, MainstemError
 from mainstem.event import NO_METADATA, Metadata, StreamEvent
-from mainstem.hooks import Hooks
 from mainstem.payload import Payload, payload_of
-from mainstem.publisher import Item, Publisher
+from mainstem.publisher import Item
 from mainstem.reading import Reading, Start
 
 T = TypeVar("T")
 
 DEFAULT_MAX_EVENTS = 1_000_000  # of a stream that states no retention: never silently unbounded
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """What an open app shares with its streams."""
-
-    engine: Engine
-    publisher: Publisher
-    hooks: Hooks
-    source: str
-    event_limit: int
-
-
-class Home(Protocol):
-    """Where a stream belongs: the app."""
-
-    def connection(self) -> Connection:
-        """The open connection, or `ConfigError` saying how to open it."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Opened(Generic[T]):
-    """A stream on one connection, its specification verified."""
-
-    connection: Connection
-    spec: StreamSpec
-    envelope: Envelope[T]
-
-    def part_of(self, record: Record) -> Part:
-        """The part a record belongs to: partition = crc32(key) mod N, on every engine that lets us choose."""
-        partitions = self.spec.partitions
-        if not partitions:
-            return (self.spec.name, 0)
-        if not record.key:
-            raise EventRejected(
-                f"stream {self.spec.name!r} is keyed: give the event a key, publish(..., key=...), "
-                "or the stream a key function, app.stream(..., key=...)."
-            )
-        return (self.spec.name, zlib.crc32(record.key) % partitions)
 
 
 class EventStream(Generic[T]):
@@ -152,7 +110,9 @@ class EventStream(Generic[T]):
         outcomes: list[Published] = await opened.connection.publisher.publish_batch(items)
         if not opened.spec.partitions:
             return outcomes
-        return [f"{item[0][1]}:{out}" if isinstance(out, str) else out for item, out in zip(items, outcomes, strict=True)]
+        return [
+            f"{item[0][1]}:{out}" if isinstance(out, str) else out for item, out in zip(items, outcomes, strict=True)
+        ]
 
     def read(self, start: Start = "beginning", *, limit: int | None = None, follow: bool = False) -> Reading[T]:
         """Iterate over events without a group, in order per partition.
@@ -182,7 +142,9 @@ class EventStream(Generic[T]):
             return self._opened
         stored = await connection.engine.declare(self._spec)
         verify(self._spec, stored, self._stated)
-        payload = cast("Payload[T]", payload_of(bytes)) if self._of is None and stored.type == "bytes" else self._payload
+        payload = (
+            cast("Payload[T]", payload_of(bytes)) if self._of is None and stored.type == "bytes" else self._payload
+        )
         envelope = Envelope(stored, payload, connection.source, connection.event_limit)
         self._opened = Opened(connection, stored, envelope)
         return self._opened
@@ -207,13 +169,17 @@ class EventStream(Generic[T]):
         try:
             key = cast(object, self._key(value))
         except Exception as error:
-            raise EventRejected(f"the key function of stream {self.name!r} failed on {value!r:.80}: {error!r}.") from error
+            raise EventRejected(
+                f"the key function of stream {self.name!r} failed on {value!r:.80}: {error!r}."
+            ) from error
         if not isinstance(key, str) or not key:
-            raise EventRejected(f"the key function of stream {self.name!r} returned {key!r:.80}: return a non-empty text.")
+            raise EventRejected(
+                f"the key function of stream {self.name!r} returned {key!r:.80}: return a non-empty text."
+            )
         try:
             raw = key.encode()
         except UnicodeEncodeError as error:
-            raise EventRejected(f"key {ascii(key):.80} is not valid Unicode text: {error.reason}.") from error
+            raise EventRejected(f"key {key!a:.80} is not valid Unicode text: {error.reason}.") from error
         return Record(record.id, record.type, record.source, record.time, raw, record.data, record.meta, record.extra)
 
 
@@ -270,7 +236,9 @@ def specification(
     if max_events is not None and max_events < 1:
         raise ConfigError(f"max_events={max_events} of stream {name!r} must be at least 1.")
     if partitions is not None and not keyed:
-        raise ConfigError(f"stream {name!r} has partitions but no key: add key=, a function of the data that returns a text.")
+        raise ConfigError(
+            f"stream {name!r} has partitions but no key: add key=, a function of the data that returns a text."
+        )
     spec = StreamSpec(
         name=name,
         partitions=(partitions or 16) if keyed else 0,

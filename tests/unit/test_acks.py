@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,12 +83,23 @@ class AcksAgainstModel(RuleBasedStateMachine):
             index += 1
         return index
 
+    @rule(count=st.integers(1, 6))
+    def retract(self, count: int) -> None:
+        tail = range(len(self.positions) - count, len(self.positions))
+        if tail.start < self._contiguous() or any(index in self.done for index in tail):
+            with pytest.raises(ValueError, match="cannot be taken back"):
+                self.acks.retract(count)
+            return
+        self.acks.retract(count)
+        del self.positions[-count:]
+
     @invariant()
     def agrees(self) -> None:
         edge = self._contiguous()
         assert self.acks.cursor == (self.positions[edge - 1] if edge else -1)
         assert self.acks.frontier == 3 + edge
         assert self.acks.issued == 3 + len(self.positions)
+        assert self.acks.last == (self.positions[-1] if self.positions else -1)
         assert self.acks.span == len(self.positions) - edge
         assert self.acks.open == len(self.positions) - len(self.done)
 
@@ -96,7 +109,7 @@ class AcksAgainstModel(RuleBasedStateMachine):
         known = {p for p in self.positions if p <= cursor or any(run.first <= p <= run.last for run in runs)}
         assert known == {self.positions[index] for index in self.done}
         assert sum(run.count for run in runs) == len([index for index in self.done if index >= self._contiguous()])
-        assert all(a.last < b.first for a, b in zip(runs, runs[1:], strict=False))
+        assert all(a.last < b.first for a, b in itertools.pairwise(runs))
 
 
 TestAcksAgainstModel = AcksAgainstModel.TestCase

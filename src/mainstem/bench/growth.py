@@ -19,10 +19,11 @@ from pathlib import Path
 
 from mainstem import EventStream, Mainstem, Received
 from mainstem.bench import payload
+from mainstem.bench.ours import serving
 from mainstem.bench.payload import Order
 from mainstem.bench.program import Job, settle_memory
 from mainstem.bench.raw import RawLink, preload
-from mainstem.observability import StreamMonitor
+from mainstem.observability.monitor import StreamMonitor
 
 BATCH = 1000
 LOOKS = 20  # of describe and of health, a round
@@ -39,7 +40,7 @@ async def memory(job: Job) -> dict[str, float]:
     handled = Handled()
     app.subscribe_batch(stream, group=GROUP)(handled.batch)
     figures: dict[str, float] = {}
-    async with app, app.running():
+    async with app, serving(app):
         for first in range(0, job.count, BATCH):
             await stream.publish_batch([payload.event(number) for number in range(first, first + BATCH)])
             if first % (10 * BATCH) == 0:
@@ -63,10 +64,11 @@ async def entries(job: Job) -> dict[str, float]:
                 preload(link, [stream.name], size)
             async with stream.consume(GROUP, start="end"):
                 pass  # the group exists from here on
+        monitor = await _acquainted(app, list(streams.values()))
         settle_memory()
         for _ in range(job.rounds):
             for size, stream in streams.items():
-                await _visit(app, stream, size, job.count, costs)
+                await _visit(monitor, stream, size, job.count, costs)
     return _medians(costs)
 
 
@@ -97,7 +99,7 @@ class Handled:
             await self._moved.wait()
 
 
-async def _visit(app: Mainstem, stream: EventStream[Order], size: int, count: int, costs: Costs) -> None:
+async def _visit(monitor: StreamMonitor, stream: EventStream[Order], size: int, count: int, costs: Costs) -> None:
     events = [payload.event(number) for number in range(count)]
     begun = time.perf_counter()
     await stream.publish_batch(events)
@@ -110,7 +112,7 @@ async def _visit(app: Mainstem, stream: EventStream[Order], size: int, count: in
             if not left:
                 break
         costs[f"consume:{size}"].append(_each(begun, count))
-    await _look(app, stream, size, costs)
+    await _look(monitor, stream, size, costs)
 
 
 async def _many(job: Job, size: int, costs: Costs) -> None:
@@ -121,9 +123,10 @@ async def _many(job: Job, size: int, costs: Costs) -> None:
     app.subscribe_batch(app.pattern(f"{job.stream}.{size}.*", Order), group=GROUP)(handled.batch)
     async with app:
         await _in_turns(each, lambda stream: stream.open())
-        async with app.running():
+        async with serving(app):
             await _in_turns(each, lambda stream: stream.publish(payload.event(0)))
             await handled.reach(size)  # every stream is followed
+            monitor = await _acquainted(app, each[:1])
             settle_memory()
             for round_ in range(1, job.rounds + 1):
                 begun = time.perf_counter()
@@ -132,7 +135,7 @@ async def _many(job: Job, size: int, costs: Costs) -> None:
                 costs[f"publish:{size}"].append(_each(begun, job.count))
                 await handled.reach(size + round_ * job.count)
                 costs[f"consume:{size}"].append(_each(begun, job.count))
-                await _look(app, each[0], size, costs)
+                await _look(monitor, each[0], size, costs)
 
 
 async def _in_turns(
@@ -142,8 +145,14 @@ async def _in_turns(
         await asyncio.gather(*(act(stream) for stream in streams[first : first + BATCH]))
 
 
-async def _look(app: Mainstem, stream: EventStream[Order], size: int, costs: Costs) -> None:
+async def _acquainted(app: Mainstem, streams: Sequence[EventStream[Order]]) -> StreamMonitor:
+    """A monitor that has seen the streams once: only its first look waits a second for something to compare with."""
     monitor = StreamMonitor(app)
+    await asyncio.gather(*(monitor.get_stream_health(stream.name) for stream in streams))
+    return monitor
+
+
+async def _look(monitor: StreamMonitor, stream: EventStream[Order], size: int, costs: Costs) -> None:
     begun = time.perf_counter()
     for _ in range(LOOKS):
         await stream.describe()

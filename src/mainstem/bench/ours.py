@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 
 from mainstem import EventStream, Mainstem, Received, StreamEvent
 from mainstem.bench import payload
@@ -80,7 +81,7 @@ async def consume(job: Job) -> dict[str, float]:
             preload(link, [job.stream], job.count)
         clock = Clock(job.count)
         clock.start()
-        async with app.running():
+        async with serving(app):
             await done.wait()
         return clock.stop()
 
@@ -141,11 +142,23 @@ async def listener(job: Job) -> dict[str, float]:
         if late.complete:
             done.set()
 
-    async with app, app.running():
+    async with app, serving(app):
         settle_memory()
         job.ready()
         await done.wait()
     return quantiles(late.samples)
+
+
+@asynccontextmanager
+async def serving(app: Mainstem) -> AsyncGenerator[None, None]:
+    """The app's subscriptions run inside the block, as `app.run()` runs them in a process of its own."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(app.serve(stop))
+        try:
+            yield
+        finally:
+            stop.set()
 
 
 async def _publish_all(stream: EventStream[Order], events: Sequence[StreamEvent[Order]]) -> None:
@@ -200,7 +213,7 @@ class Tally:
 async def _handle_each(job: Job, app: Mainstem, stream: EventStream[Order], *, check: bool) -> dict[str, float]:
     tally = Tally(job.count)
     app.subscribe(stream, group=GROUP)(tally.checked if check else tally.plain)
-    async with app, app.running():
+    async with app, serving(app):
         settle_memory()
         job.ready()
         await tally.done.wait()

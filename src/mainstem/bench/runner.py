@@ -137,5 +137,6 @@ class _Child:
     async def _last_words(self) -> str:
         code = await self._process.wait()
         self._errors.seek(0)
-        text = self._errors.read().decode(errors="replace").strip()
-        return text.splitlines()[-1][:300] if text else f"exit {code}"
+        lines = [line.strip(" |+") for line in self._errors.read().decode(errors="replace").splitlines()]
+        said = [line for line in lines if line and not line.startswith("-")]  # an exception group ends with a rule
+        return said[-1][:300] if said else f"exit {code}"

@@ -1,0 +1,1 @@
+"""What operators watch: health of streams and alerts on lag. Listens from outside; no other room imports this one."""

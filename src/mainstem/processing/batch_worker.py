@@ -137,7 +137,7 @@ class BatchWorker:
             await self._calls.call([job.event for job in jobs], lambda: all(job.dropped for job in jobs))
         except Skip:
             pass
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a handler is a stranger's code
             failed = len(error.failures) if isinstance(error, BatchFailed) else len(jobs)
             self._intake.note(stream, max(len(jobs) - failed, 0), failed, time.perf_counter() - begun)
             return error

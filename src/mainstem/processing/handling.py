@@ -26,8 +26,12 @@ class Calls:
         self._resources = resources
         self._context = wants_context(subscription.handler)
         self._middleware = tuple(middleware)
-        self._threads = None if subscription.is_async else ThreadPoolExecutor(
-            max_workers=subscription.concurrency, thread_name_prefix=f"mainstem-{subscription.name}"
+        self._threads = (
+            None
+            if subscription.is_async
+            else ThreadPoolExecutor(
+                max_workers=subscription.concurrency, thread_name_prefix=f"mainstem-{subscription.name}"
+            )
         )
         self._logger = logging.getLogger(f"mainstem.handler.{subscription.name}")
 

@@ -65,7 +65,8 @@ class Intake:
             return None
         _log.warning(
             "%s failed on %s at %s (attempt %d of %d), again in %.2f s: %r",
-            self._sub.name, job.delivery.part[0], job.event.position, attempt, self._sub.retry.attempts, step.seconds, error,
+            self._sub.name, job.delivery.part[0], job.event.position, attempt, self._sub.retry.attempts,
+            step.seconds, error,
         )  # fmt: skip
         job.failures += 1
         job.event = msgspec.structs.replace(job.event, attempt=attempt + 1)
@@ -105,5 +106,7 @@ class Intake:
             sub.name, delivery.position, stream, attempts, reason, stream, sub.group,
         )  # fmt: skip
         self._hooks.dead(
-            DeadLetterDetail(stream, sub.group, sub.name, event_id(delivery.record), delivery.position, reason, attempts)
+            DeadLetterDetail(
+                stream, sub.group, sub.name, event_id(delivery.record), delivery.position, reason, attempts
+            )
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mainstem.names import seconds
 
 
-class Outcome(Exception):  # noqa: N818 - these are decisions, not errors
+class Outcome(Exception):
     """A decision about an event, raised by its handler."""
 
 

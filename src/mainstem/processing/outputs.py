@@ -23,4 +23,3 @@ def output_of(cause: Received[Any], result: Any, handler: str) -> StreamEvent[An
 def derived_id(cause: Received[Any], handler: str) -> str:
     """A UUIDv5 (RFC 9562) of the input's stream and id and the handler's name."""
     return str(uuid_utils.uuid5(_SPACE, f"{cause.stream}\n{cause.id}\n{handler}"))
-

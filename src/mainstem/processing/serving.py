@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from mainstem.connection import Connection
 from mainstem.errors import ConfigError, EventRejected, PermissionDenied
 from mainstem.hooks import IncidentDetail
 from mainstem.processing.batch_worker import BatchWorker
@@ -14,7 +15,6 @@ from mainstem.processing.handling import Calls
 from mainstem.processing.session import Session
 from mainstem.processing.subscription import Middleware, Subscription
 from mainstem.processing.worker import Worker
-from mainstem.stream import Connection
 
 _log = logging.getLogger("mainstem")
 

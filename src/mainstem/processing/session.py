@@ -18,8 +18,8 @@ from mainstem.codec import Envelope
 from mainstem.engine import (
     Delivery,
     Engine,
-    Gap,
     Gained,
+    Gap,
     GroupSpec,
     Incident,
     Lost,
@@ -102,7 +102,9 @@ class Session:
         try:
             await self._joined().yield_part(part)
         except (Unavailable, OutcomeUnknown) as error:
-            _log.warning("group %s: handing over %s failed, its lease will run out: %s", self.subscription.group, part, error)
+            _log.warning(
+                "group %s: handing over %s failed, its lease will run out: %s", self.subscription.group, part, error
+            )
 
     def count(self, stream: str, handled: int, failed: int) -> None:
         """Add to the counters that `tend` reports."""
@@ -120,7 +122,9 @@ class Session:
                 await self._report_counts()
                 await self._member.leave()
         except (TimeoutError, MainstemError) as error:
-            _log.warning("group %s left without saying so (%s): its leases will run out", self.subscription.group, error)
+            _log.warning(
+                "group %s left without saying so (%s): its leases will run out", self.subscription.group, error
+            )
 
     async def _follow(self) -> None:
         found = await self.subscription.source.resolve()

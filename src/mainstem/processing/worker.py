@@ -121,10 +121,12 @@ class Worker:
         begun = time.perf_counter()
         try:
             direct = self._direct
-            result = await (direct(job.event) if direct is not None else self._calls.call(job.event, lambda: job.dropped))
+            result = await (
+                direct(job.event) if direct is not None else self._calls.call(job.event, lambda: job.dropped)
+            )
         except Skip:
             result = None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a handler is a stranger's code
             self._intake.note(stream, 0, 1, time.perf_counter() - begun)
             self._failed(job, error)
             return

@@ -117,9 +117,11 @@ class Keeper:
         """Stay until the server is gone."""
         self.places = {path: _identity(path) for path in (self.address, f"{self.root}/data")}
         quiet_since, seen = time.monotonic(), -1
-        while not self.gone():
+        while True:
             select.select([self.signals], [], [], min(1.0, max(0.05, self.idle / 4)))
             self._drain_signals()
+            if self.gone():
+                return
             if self._taken_away() and not self.told_to_stop:
                 time.sleep(0.3)  # let whoever deletes the folder finish: what is left of it decides how we stop
                 note("the server's socket or folder was taken away: stopping it")

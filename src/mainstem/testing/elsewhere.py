@@ -13,7 +13,7 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -44,7 +44,7 @@ class Zombie(Protocol):
 async def refused(member: Member, items: Sequence[Settled]) -> list[Delivery]:
     """Settle; returns what was fenced, or was reported lost soon after by an engine that commits a moment later."""
     fenced = list(await member.settle(items))
-    left = [item.delivery for item in items if item.delivery not in fenced]
+    left: list[Delivery] = [item.delivery for item in items if item.delivery not in fenced]
     end = time.monotonic() + _SOON
     while left and time.monotonic() < end:
         signals = await member.receive(1, 0.1, frozenset(each.part for each in left))
@@ -61,7 +61,7 @@ def _covers(signal: object, delivery: Delivery) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def zombie(harness: Harness, engine: Engine, stream: StreamSpec, group: GroupSpec) -> AsyncIterator[Zombie]:
+async def zombie(harness: Harness, engine: Engine, stream: StreamSpec, group: GroupSpec) -> AsyncGenerator[Zombie]:
     """A member of the group: in this process if the harness can stall it, otherwise in one of its own."""
     if harness.stall is not None:
         member = await engine.join(group)
@@ -73,7 +73,7 @@ async def zombie(harness: Harness, engine: Engine, stream: StreamSpec, group: Gr
 
 
 @contextlib.asynccontextmanager
-async def another_process(harness: Harness, stream: StreamSpec, group: GroupSpec) -> AsyncIterator[OtherProcess]:
+async def another_process(harness: Harness, stream: StreamSpec, group: GroupSpec) -> AsyncGenerator[OtherProcess]:
     """A process with an engine and a member of its own; it is killed at the end."""
     order = base64.b64encode(pickle.dumps((harness.open, stream, group))).decode()
     process = await asyncio.create_subprocess_exec(
@@ -182,7 +182,7 @@ async def _obey(
     if verb == "settle":
         return [_id(each) for each in await refused(member, _settled(held, word))]
     record = Record(word.encode(), b"test", b"elsewhere", b"2026-01-02T03:04:05Z", b"", b"{}", b"")
-    return [str(outcome) for outcome in await engine.publish([((spec.name, 0), record)])]
+    return [str(outcome) for outcome in await engine.publish([((spec.name, 0), record)], _PATIENCE)]
 
 
 if __name__ == "__main__":

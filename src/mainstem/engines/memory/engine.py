@@ -60,9 +60,15 @@ class MemoryEngine:
         names = sorted(fnmatch.filter(self._store.streams, glob))
         return [self._store.streams[name].spec for name in names]
 
-    async def publish(self, records: Sequence[tuple[Part, Record]]) -> Sequence[Published]:
+    async def publish(self, records: Sequence[tuple[Part, Record]], wait: float) -> Sequence[Published]:
+        """A full until-read stream answers at once: waiting for room is the publisher's policy."""
         self._check()
-        outcomes = [self._append(part, record) for part, record in records]
+        outcomes: list[Published] = []
+        refused: Unavailable | None = None
+        for part, record in records:
+            outcome = refused or self._append(part, record)
+            refused = outcome if isinstance(outcome, Unavailable) else None
+            outcomes.append(outcome)
         self._store.notify()
         await asyncio.sleep(0)  # a publisher in a tight loop lets its readers run, as a server's reply would
         return outcomes

@@ -41,8 +41,7 @@ class Stream:
         entry = log.append(record, now_ms())
         if self.spec.retain is not None or entry.ordinal % _SWEEP_EVERY == 0:
             self.sweep()
-        if self.spec.max_events is not None and not self.spec.until_read:
-            log.trim(log.last - self.spec.max_events + 1)
+        self._bound(log)
         return str(entry.ordinal)
 
     def sweep(self) -> None:
@@ -52,8 +51,7 @@ class Stream:
                 log.trim(self._read_by_all(log) + 1)
             elif self.spec.retain is not None:
                 log.trim(log.before(now_ms() - int(self.spec.retain * 1000)) + 1)
-            if self.spec.max_events is not None and not self.spec.until_read:
-                log.trim(log.last - self.spec.max_events + 1)
+            self._bound(log)
 
     def group(self, name: str, start: str) -> Group:
         """The group, created at `start` if it is new."""
@@ -94,8 +92,18 @@ class Stream:
                 f"{dict(cursor)} is no cursor of stream {self.spec.name!r}: take one from locate or read."
             ) from None
 
+    @property
+    def _share(self) -> int | None:
+        """What one partition may keep of `max_events`."""
+        bound = self.spec.max_events
+        return None if bound is None else max(1, bound // len(self.spec.parts))
+
     def _full(self, log: Log) -> bool:
-        return self.spec.max_events is not None and len(log) >= self.spec.max_events
+        return self._share is not None and len(log) >= self._share
+
+    def _bound(self, log: Log) -> None:
+        if self._share is not None and not self.spec.until_read:
+            log.trim(log.last - self._share + 1)
 
     def _read_by_all(self, log: Log) -> int:
         desks = [group.desks[log.part[1]] for group in self.groups.values()]

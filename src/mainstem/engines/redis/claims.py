@@ -21,7 +21,7 @@ from mainstem.engines.redis.holds import Hold, Source, pages_of
 from mainstem.engines.redis.intake import Intake
 from mainstem.engines.redis.queue_scripts import CLAIM, RETAKE, TIDY
 from mainstem.engines.redis.replies import checked, data, integer, items
-from mainstem.engines.redis.scripts import Call
+from mainstem.engines.redis.scripts import Arguments, Call
 from mainstem.engines.redis.server import Server
 from mainstem.engines.redis.wire import Reply, ReplyError
 from mainstem.errors import MainstemError
@@ -195,7 +195,7 @@ class Claims:
             if kept is not None:
                 self._intake.settled(kept, entry)
         for source, entries in due.items():
-            args = (self._group.name, self._consumer, *entries)
+            args: Arguments = [self._group.name, self._consumer, *entries]
             found = await self._server.run("deliver again", Call(RETAKE, (source.log, source.group), args))
             self._put(source, items(found), now, claimed=False)
         if self._due and self._due[0][0] <= now:

@@ -18,7 +18,7 @@ from mainstem.engines.redis.intake import Intake
 from mainstem.engines.redis.layout import group_key, record_fields
 from mainstem.engines.redis.queue_scripts import ACK, BACK, DEAD
 from mainstem.engines.redis.replies import checked, integer, items
-from mainstem.engines.redis.scripts import Call
+from mainstem.engines.redis.scripts import Arguments, Call
 from mainstem.engines.redis.server import Server, lost
 from mainstem.engines.redis.wire import ConnectionGone, NotSent, Reply
 from mainstem.errors import MainstemError, OutcomeUnknown
@@ -133,7 +133,7 @@ class Desk:
         for at in range(0, len(deliveries), MANY):
             some = deliveries[at : at + MANY]
             entries = [_entry(delivery) for delivery in some]
-            args = (self._group.name, self._consumer, int(source.restored), *entries)
+            args: Arguments = [self._group.name, self._consumer, int(source.restored), *entries]
             replies = items(await self._sent("acknowledge events", Call(ACK, (source.log,), args), entries))
             fenced += [each for each, reply in zip(some, replies, strict=True) if not self._ended(each, reply)]
         return fenced
@@ -144,7 +144,7 @@ class Desk:
         entry = _entry(delivery)
         letter = [*record_fields(delivery.record), b"cause", item.cause, b"origin", delivery.position.encode()]
         keys = (source.log, group_key(source.spec, 0, self._group.name, "dead"))
-        args = (self._group.name, self._consumer, int(source.restored), entry, *letter)
+        args: Arguments = [self._group.name, self._consumer, int(source.restored), entry, *letter]
         reply = await self._sent("move an event to the dead letters", Call(DEAD, keys, args), [entry])
         return [] if self._ended(delivery, reply) else [delivery]
 

@@ -106,7 +106,8 @@ return 1
 )
 
 FORGET = lua("""
--- Takes up to 1000 entries off the group's pending list, from ARGV[2] to ARGV[3]; returns where it stopped, '' at the end.
+-- Takes up to 1000 entries from ARGV[2] to ARGV[3] off the group's pending list; returns where it stopped, '' at the
+-- end.
 local found = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[3], 1000)
 for _, entry in ipairs(found) do redis.call('XACK', KEYS[1], ARGV[1], entry[1]) end
 return #found == 1000 and found[#found][1] or ''
@@ -146,7 +147,8 @@ end
 if not keep then return 0 end
 local ms, seq = string.match(keep, '^(%d+)%-(%d+)$')
 local up = seq == '18446744073709551615'
-return redis.call('XTRIM', KEYS[1], 'MINID', up and text(tonumber(ms) + 1) .. '-0' or ms .. '-' .. text(tonumber(seq) + 1))
+local oldest = up and text(tonumber(ms) + 1) .. '-0' or ms .. '-' .. text(tonumber(seq) + 1)
+return redis.call('XTRIM', KEYS[1], 'MINID', oldest)
 """,
 )
 

@@ -86,9 +86,7 @@ class Page:
         return len(self.entries) - self.at
 
 
-def pages_of(
-    source: Source, found: Reply, sent: float, deliveries: list[int] | None = None
-) -> tuple[list[Page], int]:
+def pages_of(source: Source, found: Reply, sent: float, deliveries: list[int] | None = None) -> tuple[list[Page], int]:
     """Pages of entries as XREADGROUP and XCLAIM answer them, and their size in bytes."""
     entries = cast("list[Entry]", items(found))
     if not entries:

@@ -41,7 +41,12 @@ class Intake:
     error reply; reading then rests until ``resume``."""
 
     def __init__(
-        self, link: Link, group: GroupSpec, consumer: bytes, wake: Callable[[], None], trouble: Callable[[ReplyError | MainstemError], None],
+        self,
+        link: Link,
+        group: GroupSpec,
+        consumer: bytes,
+        wake: Callable[[], None],
+        trouble: Callable[[ReplyError | MainstemError], None],
     ) -> None:
         self._link = link
         self._group = group
@@ -284,9 +289,7 @@ class Intake:
 
     # Receiving
 
-    def _arrived(
-        self, done: asyncio.Future[list[Reply]], looks: list[Source], reads: list[_Read], sent: float
-    ) -> None:
+    def _arrived(self, done: asyncio.Future[list[Reply]], looks: list[Source], reads: list[_Read], sent: float) -> None:
         self._reading, self.blocking = None, False
         if done.cancelled() or done.exception() is not None:
             self.client_id = 0
@@ -323,7 +326,7 @@ class Intake:
                 self._trouble(reply)
                 continue
             by_log = {source.log: source for source in read.sources}
-            counts = {source: 0 for source in read.sources}
+            counts = dict.fromkeys(read.sources, 0)
             for found in items(reply):
                 log, entries = items(found)
                 source = by_log[data(log)]

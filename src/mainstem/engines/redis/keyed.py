@@ -12,6 +12,7 @@ Here the contract meets its parts: `keyed_reads` fetch, `keyed_commits` acknowle
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -121,10 +122,8 @@ class RedisKeyedMember:
 
     async def leave(self) -> None:
         """Commit what is settled and release every partition; if the server is away they are free when leases end."""
-        try:
+        with contextlib.suppress(MainstemError):
             await self._leases.leave()
-        except MainstemError:
-            pass
         await self._leases.close()
         await self._commits.close()
         await self._reads.close()
@@ -165,10 +164,8 @@ class RedisKeyedMember:
         return True
 
     async def _flush(self, parts: dict[Owned, None], items: Sequence[Settled]) -> list[Delivery]:
-        try:
+        with contextlib.suppress(MainstemError):  # it stays to be sent; `receive` tells what is wrong
             await self._commits.flush(parts)
-        except MainstemError:
-            pass  # it stays to be sent, and what is wrong with the server is told by `receive`
         lost = {owned.part: owned for owned in parts if not self._holdings.holds(owned)}
         if not lost:
             return []

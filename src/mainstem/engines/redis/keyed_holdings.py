@@ -1,5 +1,5 @@
 """
-What one member of a keyed group owns, and what there is to tell about it: the value its reads, commits and leases share.
+What one member of a keyed group owns, and what there is to tell: the value that its reads, commits and leases share.
 
 No connection and no task. Owning a partition ends here, whatever the reason, so that it is told exactly once.
 """
@@ -42,7 +42,6 @@ class Holdings:
         self.full: dict[Owned, None] = {}  # those with something to hand out, the one whose turn it is first
         self.gone: set[str] = set()  # streams whose state was deleted while it was owned
         self.failure: MainstemError | None = None  # what `receive` has to raise
-        self.ended: Callable[[Owned], None] = lambda owned: None
         self._signals: list[Signal] = []
         self._later: list[tuple[float, int, Owned, Delivery]] = []
         self._count = itertools.count()
@@ -80,7 +79,6 @@ class Holdings:
             return False
         del self.owned[owned.part]
         self.full.pop(owned, None)
-        self.ended(owned)
         return True
 
     def lose(self, owned: Owned, why: str = "") -> None:
@@ -122,6 +120,12 @@ class Holdings:
     def next_due(self) -> float | None:
         """Monotonic seconds at which the next delivery comes again."""
         return self._later[0][0] if self._later else None
+
+    def give_up(self, paused: frozenset[Part]) -> None:
+        """Drop what was read of these and not handed out, so that it takes no room from the others."""
+        for owned in [owned for owned in self.full if owned.part in paused]:
+            if owned.give_up() and not owned.cleared:
+                del self.full[owned]
 
     def take(self, limit: int, paused: frozenset[Part]) -> list[Delivery | Signal]:
         """Signals, and at most `limit` deliveries of partitions that are not paused, each partition in its turn."""

@@ -12,8 +12,10 @@ import contextlib
 import random
 import time
 from collections.abc import Sequence
+from typing import Any, cast
 
 import redis
+from redis.exceptions import NoScriptError
 
 from mainstem.engine import Lost, Part, Revoking, StreamSpec
 from mainstem.engines.redis import keyed_scripts
@@ -124,6 +126,8 @@ class Leases:
 
     def _refused(self, refused: Sequence[tuple[Owned, str]]) -> None:
         for owned, code in refused:
+            if owned.released:
+                continue
             if code == "GONE":
                 self._holdings.lose_state(owned)
             else:
@@ -192,21 +196,24 @@ class Leases:
 
     async def _take_away(self, owned: Owned) -> None:
         """The time to drain is over: what is not settled runs again elsewhere."""
-        await self._hand_over(owned)
-        self._holdings.tell(Lost(owned.part))
+        if await self._hand_over(owned):
+            self._holdings.tell(Lost(owned.part))
 
-    async def _hand_over(self, owned: Owned) -> None:
+    async def _hand_over(self, owned: Owned) -> bool:
+        """Commit and release; False when it was lost before it could be."""
         owned.revoked = owned.revoked or time.monotonic()
         while owned.since and self._holdings.holds(owned):
             await self._commits.flush([owned])
         if not self._holdings.holds(owned):
-            return
+            return False
+        owned.released = True
         identity = self._identity
         release = Call(keyed_scripts.RELEASE, owned.keys[:1], (identity.me, owned.token, int(owned.trusted)))
         reply = await self._server.run_many("release a partition", [release])
         self._holdings.drop(owned)
         if isinstance(reply[0], ReplyError) and reply[0].code not in ("LOST", "GONE"):
             raise translate(reply[0], f"release partition {owned.part}")
+        return True
 
     # ----------------------------------------------------------------------------------------------------- joining
 
@@ -269,8 +276,9 @@ class Leases:
         self._epoch += 1
         owned = Owned(spec, partition, self._identity.group.name, self._epoch, reply)
         owned.renewed = began
+        left = await self._reads.left(owned, owned.facts)
         self._holdings.gain(owned)
-        await self._reads.account(owned, owned.facts)
+        self._reads.account(owned, owned.facts, left)
         self._reads.wake()
         self._watch()
 
@@ -296,7 +304,7 @@ class Leases:
 def _run_blocking(client: redis.Redis, calls: Sequence[Call]) -> list[object]:
     """Run scripts in one write; an error is returned in the place of its reply. Raises when the connection fails."""
     replies = _pipeline(client, [_by_sha(call) for call in calls])
-    unknown = [at for at, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+    unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown:
         scripts: dict[bytes, Script] = {calls[at].script.sha: calls[at].script for at in unknown}
         loads = [(b"SCRIPT LOAD", script.source) for script in scripts.values()]
@@ -311,7 +319,7 @@ def _by_sha(call: Call) -> tuple[object, ...]:
 
 
 def _pipeline(client: redis.Redis, commands: Sequence[tuple[object, ...]]) -> list[object]:
-    pipe = client.pipeline(transaction=False)
+    pipe = cast("Any", client).pipeline(transaction=False)
     for each in commands:
         pipe.execute_command(*each)
     return list(pipe.execute(raise_on_error=False))

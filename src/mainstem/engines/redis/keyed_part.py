@@ -78,6 +78,7 @@ class Owned:
         self.epoch = epoch
         self.renewed = 0.0  # monotonic seconds at which the last renewal that succeeded was sent
         self.revoked: float | None = None  # monotonic deadline of the hand-over
+        self.released = False  # the server was told
         self.ready: list[Delivery] = []  # read, not handed out
         self.cleared: list[Delivery] = []  # journalled, not handed out
         self.proposed: Delivery | None = None  # to be handed out once its attempt is journalled
@@ -141,6 +142,16 @@ class Owned:
         while self._runs and before(self._runs[0].last, position):
             del self._runs[0]
         return bool(self._runs) and not before(position, self._runs[0].first)
+
+    def give_up(self) -> bool:
+        """Drop what is ready, to be read again later; False where that is not possible."""
+        first = ordinal_of(self.ready[0]) if self.ready else self.acks.issued
+        if first + len(self.ready) != self.acks.issued or any(gap[0] > first for gap in self._gaps):
+            return False
+        self.acks.retract(len(self.ready))
+        self.position = self.acks.last
+        self.ready.clear()
+        return True
 
     @property
     def room(self) -> int:
@@ -239,10 +250,10 @@ class Owned:
     def take_in_restored(self, letters: Sequence[Sequence[Reply]]) -> None:
         """Restored dead letters, in the order of their restoring; they are handed out one at a time."""
         for letter in letters:
-            id, fields = data(letter[0]), [data(value) for value in items(letter[1])]
+            name, fields = data(letter[0]), [data(value) for value in items(letter[1])]
             marked = len(fields) > _MARKS and fields[-2] == b"origin"
-            origin = fields[-1] if marked else id
-            tag = Restored(self.epoch, id.decode(), origin.decode())
+            origin = fields[-1] if marked else name
+            tag = Restored(self.epoch, name.decode(), origin.decode())
             tried = self._tries.get(f"@{tag.id}", 0)
             self.again.append(delivery_of(self.part, origin, fields[:-_MARKS] if marked else fields, tried + 1, tag))
             self.again_position = tag.id

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from mainstem.engine import Part
 from mainstem.engines.redis import keyed_scripts
@@ -44,7 +44,6 @@ class Reads:
     def __init__(self, server: Server, holdings: Holdings, commits: Commits) -> None:
         self.limit = 0
         self.paused: frozenset[Part] = frozenset()
-        self.settled_later: Callable[[Owned], None] = lambda owned: None
         self._server = server
         self._holdings = holdings
         self._commits = commits
@@ -132,6 +131,9 @@ class Reads:
     def _room(self) -> int:
         """How many events may be read now, by the limits of events and of bytes."""
         buffered = self._holdings.buffered
+        if buffered > self.limit and self.paused:
+            self._holdings.give_up(self.paused)
+            buffered = self._holdings.buffered
         if buffered > self.limit:
             return 0
         held = sum([owned.acks.open for owned in self._holdings.owned.values()])
@@ -218,17 +220,22 @@ class Reads:
         *facts, letters = items(reply)
         if not self._holdings.holds(owned):
             return
-        await self.account(owned, LogFacts.of(facts))
+        about = LogFacts.of(facts)
+        self.account(owned, about, await self.left(owned, about))
         if restored := items(letters):
             owned.take_in_restored(restored)  # type: ignore[arg-type]
         self.advance(owned)
 
-    async def account(self, owned: Owned, facts: LogFacts) -> None:
-        """Report what was trimmed unread, if anything was."""
+    async def left(self, owned: Owned, facts: LogFacts) -> int:
+        """How many entries are left of a run of settled ones of which trimming took a part."""
         run = owned.straddling(facts)
-        left = 0
-        if run is not None:
-            left = integer(await self._server.run("count", Call(keyed_scripts.SPAN, (owned.log,), (run.first, run.last))))
+        if run is None:
+            return 0
+        span = Call(keyed_scripts.SPAN, (owned.log,), (run.first, run.last))
+        return integer(await self._server.run("count what is left of a run", span))
+
+    def account(self, owned: Owned, facts: LogFacts, left: int) -> None:
+        """Report what was trimmed unread, if anything was; no read of it may be under way."""
         gap = owned.account(facts, left)
         if owned.since:
             self._commits.mark(owned)

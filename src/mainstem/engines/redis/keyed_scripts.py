@@ -1,9 +1,9 @@
 """
 What the server decides about a partition: who owns it, and whether a commit still counts. Only Lua.
 
-KEYS of one script share the slot of one partition (or of one stream's members). A script decides everything before its
-first write, because the server rolls nothing back. A late owner whom nobody replaced is still right: owner and token are
-compared, never the time.
+KEYS of one script share the slot of one partition (or of one stream's members). A script decides everything before
+its first write, because the server rolls nothing back. A late owner whom nobody replaced is still right: owner and
+token are compared, never the time.
 """
 
 from __future__ import annotations

@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from mainstem.engines.redis.address import Address
@@ -40,7 +41,7 @@ class Renewals:
         self.errors: dict[str, Exception] = {}
 
     def add(self, name: str, renew: Renew) -> None:
-        """Call ``renew`` from now on; the first call comes within one interval. The first addition starts the thread."""
+        """Call ``renew`` from now on; the first call comes within one interval."""
         self._renew[name] = renew
         if self._thread is None and not self._closed.is_set():
             self._thread = threading.Thread(target=self._run, name="mainstem redis leases", daemon=True)
@@ -95,14 +96,14 @@ def client_of(address: Address) -> redis.Redis:
     return redis.Redis(connection_pool=pool)
 
 
-def _kind(address: Address) -> type[redis.Connection]:
+def _kind(address: Address) -> type[AbstractConnection]:
     if address.path:
         return redis.UnixDomainSocketConnection
     return redis.SSLConnection if address.tls else redis.Connection
 
 
-def _settings(address: Address) -> dict[str, object]:
-    settings: dict[str, object] = {
+def _settings(address: Address) -> dict[str, Any]:
+    settings: dict[str, Any] = {
         "username": address.username or None,
         "password": address.password or None,
         "db": address.db,

@@ -8,11 +8,9 @@ keeps its leases, survives that the server loses its group, and goes.
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
-import socket
+import contextlib
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, cast
 
 import redis
@@ -25,7 +23,7 @@ from mainstem.engines.redis.holds import Hold, Source
 from mainstem.engines.redis.intake import Intake
 from mainstem.engines.redis.queue_scripts import BACK, QUIT
 from mainstem.engines.redis.replies import translate
-from mainstem.engines.redis.scripts import Call, run_blocking
+from mainstem.engines.redis.scripts import Arguments, Call, run_blocking
 from mainstem.engines.redis.server import Server
 from mainstem.engines.redis.wire import ReplyError, command
 from mainstem.errors import MainstemError, Unavailable
@@ -35,13 +33,21 @@ _AGAIN = 0.25  # seconds until reading is tried again where the server refuses i
 
 
 class RedisQueueMember:
-    """One member of one group over queue streams; ``mainstem.engine.Member`` has the contract."""
+    """
+    One member of one group over queue streams; ``mainstem.engine.Member`` has the contract.
 
-    def __init__(self, server: Server, group: GroupSpec) -> None:
+    ``member_id`` must be new for each incarnation: a name used twice would let one take what is pending for the other.
+    ``changed`` is called when ``take`` may have something new, for a caller who waits for more than this member.
+    """
+
+    def __init__(
+        self, server: Server, group: GroupSpec, member_id: str, changed: Callable[[], None] = lambda: None
+    ) -> None:
         self._server = server
         self._group = group
-        self.consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(6)}"
-        name = self.consumer.encode()
+        self._changed = changed
+        self.consumer = member_id
+        name = member_id.encode()
         self._loop = asyncio.get_running_loop()
         self._link = server.link()
         self._intake = Intake(self._link, group, name, self._wake, self._trouble)
@@ -68,18 +74,28 @@ class RedisQueueMember:
 
     async def receive(self, limit: int, wait: float, paused: frozenset[Part]) -> Sequence[Delivery | Signal]:
         """At most ``limit`` deliveries, and what happened; cancelling it loses nothing."""
+        taken = self.take(limit, paused)
+        if taken or wait <= 0:
+            return taken
+        await self._wait(wait)
+        return self.take(limit, paused)
+
+    def take(self, limit: int, paused: frozenset[Part]) -> list[Delivery | Signal]:
+        """What ``receive`` would return now. Raises what made reading impossible, once."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            self._intake.resume()
+            raise error
         self._intake.ask(limit)
         if self._intake.pause(paused):
             self._nudge()
         surplus = self._intake.surplus()
         if surplus:
-            await self._desk.release([page.hold for page in surplus])
+            self._start(self._give_back([page.hold for page in surplus]), "redis queue gives back")
+        signals, self._intake.signals = self._intake.signals, []
+        taken = self._intake.take(limit)
         self._intake.read()
-        taken = self._take(limit)
-        if taken or wait <= 0:
-            return taken
-        await self._wait(wait)
-        return self._take(limit)
+        return [*signals, *taken]
 
     async def settle(self, items: Sequence[Settled]) -> Sequence[Delivery]:
         """Acknowledge, return or give up; returns those that another member owns by now. Repeating it is safe."""
@@ -114,16 +130,9 @@ class RedisQueueMember:
 
     # Receiving
 
-    def _take(self, limit: int) -> list[Delivery | Signal]:
-        if self._error is not None:
-            error, self._error = self._error, None
-            self._intake.resume()
-            raise error
-        signals, self._intake.signals = self._intake.signals, []
-        taken = self._intake.take(limit)
-        if taken:
-            self._intake.read()
-        return [*signals, *taken]
+    async def _give_back(self, holds: Sequence[Hold]) -> None:
+        with contextlib.suppress(MainstemError):
+            await self._desk.release(holds)  # where it fails, others take over once we stopped renewing
 
     async def _wait(self, wait: float) -> None:
         self._waiter = self._loop.create_future()
@@ -137,6 +146,7 @@ class RedisQueueMember:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+        self._changed()
 
     def _nudge(self) -> None:
         """End a read that blocks, without cancelling it: what should be read has changed."""
@@ -174,7 +184,7 @@ class RedisQueueMember:
         lost: list[tuple[Hold, bytes]] = []
         for source, pairs in by_source.items():
             for some in _chunks(pairs):
-                args = (self._group.name, self.consumer, 0, "", *(entry for _, entry in some))
+                args: Arguments = [self._group.name, self.consumer, 0, "", *(entry for _, entry in some)]
                 states = cast("list[int]", run_blocking(client, Call(BACK, (source.log,), args)))
                 lost += [pair for pair, state in zip(some, states, strict=True) if state != 1]
         for hold in old:
@@ -195,7 +205,9 @@ class RedisQueueMember:
 
     def _moved(self, source: Source) -> None:
         """The group was set to another position: nothing of before is ours any more."""
-        self._lost([(hold, entry) for hold in list(self._intake.holds) if hold.source is source for entry in [*hold.open]])
+        self._lost(
+            [(hold, entry) for hold in list(self._intake.holds) if hold.source is source for entry in [*hold.open]]
+        )
 
     # Trouble
 

@@ -10,10 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
 
 import redis
+from redis.exceptions import NoScriptError
 
 from mainstem.engines.redis.wire import Reply, ReplyError, Wire, command
+
+Arguments: TypeAlias = "Sequence[bytes | str | int]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +27,11 @@ class Script:
     source: bytes
     sha: bytes
 
-    def by_sha(self, keys: Sequence[bytes], args: Sequence[bytes | str | int]) -> bytes:
+    def by_sha(self, keys: Sequence[bytes], args: Arguments) -> bytes:
         """The packed command that runs it where it is known; otherwise the reply is a NOSCRIPT error."""
         return command(b"EVALSHA", self.sha, len(keys), *keys, *args)
 
-    def in_full(self, keys: Sequence[bytes], args: Sequence[bytes | str | int]) -> bytes:
+    def in_full(self, keys: Sequence[bytes], args: Arguments) -> bytes:
         """The packed command that runs it anywhere, and makes it known."""
         return command(b"EVAL", self.source, len(keys), *keys, *args)
 
@@ -44,7 +48,7 @@ class Call:
 
     script: Script
     keys: Sequence[bytes]
-    args: Sequence[bytes | str | int]
+    args: Arguments
 
 
 async def run(wire: Wire, call: Call) -> Reply:
@@ -70,11 +74,13 @@ async def run_many(wire: Wire, calls: Sequence[Call]) -> list[Reply]:
 
 def run_blocking(client: redis.Redis, call: Call) -> object:
     """The same over a blocking redis-py client; raises redis-py's errors."""
+    execute: Any = cast(Any, client).execute_command
     arguments = (len(call.keys), *call.keys, *call.args)
     try:
-        return client.execute_command("EVALSHA", call.script.sha, *arguments)
-    except redis.exceptions.NoScriptError:
-        return client.execute_command("EVAL", call.script.source, *arguments)
+        reply: object = execute("EVALSHA", call.script.sha, *arguments)
+    except NoScriptError:
+        reply = execute("EVAL", call.script.source, *arguments)
+    return reply
 
 
 def is_unknown(reply: Reply) -> bool:

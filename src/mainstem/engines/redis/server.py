@@ -78,7 +78,7 @@ class Server:
         for each in renewals:
             each.stop()
         if renewals:
-            await asyncio.to_thread(lambda: [each.close() for each in renewals])
+            await asyncio.gather(*(asyncio.to_thread(each.close) for each in renewals))
         links, self._links = self._links, set()
         await asyncio.gather(*(link.close() for link in links))
 
@@ -177,5 +177,5 @@ def spec_of(stream: str, reply: Reply) -> StreamSpec:
         return msgspec.json.decode(data(reply), type=StreamSpec)
     except msgspec.MsgspecError as error:
         raise ConfigError(
-            f"the stored specification of stream {stream!r} cannot be read ({error}): was it written by a newer version?"
+            f"the stored specification of {stream!r} cannot be read ({error}): was it written by a newer version?"
         ) from error

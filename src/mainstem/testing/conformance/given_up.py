@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from mainstem.engine import Dead, DeadLetters, Record
-from mainstem.testing.conformance.scene import BOTH, Scene, ids, record, requires, until
+from mainstem.engine import Dead, DeadLetters
+from mainstem.testing.conformance.scene import BOTH, Scene, ids, record, requires, strange_record, until
 from mainstem.testing.elsewhere import zombie
 
 _CAUSE = b'{"error":"ValueError","attempts":3}'
@@ -19,8 +19,7 @@ class GivenUp:
     async def test_a_dead_letter_keeps_every_byte(self, scene: Scene, partitions: int) -> None:
         """The record with the fields of foreign writers, the cause, the origin and the time are all there."""
         spec = await scene.stream(partitions)
-        odd = bytes(range(256))
-        strange = Record(*(bytes([n]) + odd for n in range(7)), extra=(b"\xff\x00", odd, b"cause", b"mine"))
+        strange = strange_record((b"\xff\x00", bytes(range(256)), b"cause", b"mine"))
         await scene.publish(spec, strange)
         reader = await scene.reader(spec)
         (delivery,) = await reader.get(1)
@@ -93,7 +92,8 @@ class GivenUp:
         doomed = await scene.another()
         reader = await scene.reader(spec, engine=doomed)
         await scene.publish_ids(spec, "a")
-        await reader.dead(*await reader.get(1))
+        (delivery,) = await reader.get(1)
+        await reader.dead(delivery)
         (letter,) = await _letters(scene).dead(spec.name, "g", "", 10)
         await _letters(scene).restore(spec.name, "g", [letter.id])
         assert ids(await reader.get(1)) == ["a"]
@@ -124,7 +124,8 @@ class GivenUp:
         spec = await scene.stream()
         reader = await scene.reader(spec)
         await scene.publish_ids(spec, "a")
-        await reader.dead(*await reader.get(1))
+        (delivery,) = await reader.get(1)
+        await reader.dead(delivery)
         assert await scene.engine.streams(f"{spec.name}*") == [spec]
 
     @requires("dead")

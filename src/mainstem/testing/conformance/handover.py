@@ -30,7 +30,7 @@ class Handover:
         """Until it is yielded the new owner gets nothing of it; then it gets only what was not settled, in order."""
         spec = await scene.stream(2)
         old = await scene.reader(spec)
-        await scene.engine.publish([((spec.name, n % 2), record(f"e{n}")) for n in range(8)])
+        await scene.publish_to([((spec.name, n % 2), record(f"e{n}")) for n in range(8)])
         held = await old.get(8)
         new = await scene.reader(spec, engine=await scene.another())
         (revoking,) = await _until_revoking([old, new], old)
@@ -52,7 +52,7 @@ class Handover:
         await old.signalled(Gained, 2)
         new = await scene.reader(spec, engine=await scene.another())
         (revoking,) = await _until_revoking([old, new], old)
-        await scene.engine.publish([(revoking.part, record("late"))])
+        await scene.publish_to([(revoking.part, record("late"))])
         await asyncio.gather(old.nothing(0.3), new.nothing(0.3))
         await old.member.yield_part(revoking.part)
         assert ids(await new.get(1, settle=True)) == ["late"]
@@ -61,7 +61,7 @@ class Handover:
         """The owner is told that it lost the partition, its late results are refused, and nothing is lost."""
         spec = await scene.stream(2)
         old = await scene.reader(spec, drain=0.5)
-        await scene.engine.publish([((spec.name, n % 2), record(f"e{n}")) for n in range(4)])
+        await scene.publish_to([((spec.name, n % 2), record(f"e{n}")) for n in range(4)])
         held = await old.get(4)
         new = await scene.reader(spec, engine=await scene.another(), drain=0.5)
         (revoking,) = await _until_revoking([old, new], old)
@@ -77,7 +77,7 @@ class Handover:
         spec = await scene.stream(2)
         old, new = await scene.reader(spec, lease=30.0), await scene.reader(spec, lease=30.0)
         await old.member.leave()
-        await scene.engine.publish([((spec.name, n % 2), record(f"e{n}")) for n in range(4)])
+        await scene.publish_to([((spec.name, n % 2), record(f"e{n}")) for n in range(4)])
         assert sorted(ids(await new.get(4, settle=True, within=3.0))) == ["e0", "e1", "e2", "e3"]
 
     async def test_a_crashed_owner_is_replaced(self, scene: Scene) -> None:
@@ -88,7 +88,7 @@ class Handover:
         await _settled_shares([first, second], [2, 2])
         scene.crash(doomed)
         await second.signalled(Gained, 4, within=scene.recovery)
-        await scene.engine.publish([((spec.name, n % 4), record(f"e{n}")) for n in range(8)])
+        await scene.publish_to([((spec.name, n % 4), record(f"e{n}")) for n in range(8)])
         assert sorted(ids(await second.get(8, settle=True))) == [f"e{n}" for n in range(8)]
 
     async def test_order_holds_while_members_come_and_go(self, scene: Scene) -> None:
@@ -121,8 +121,8 @@ async def _work(reader: Reader, finished: list[str], stop: asyncio.Event, calls:
         calls -= 1
         seen = len(reader.signals)
         for delivery in await reader.receive(5, 0.05):
-            if not await reader.done(delivery):
-                finished.append(delivery.record.id.decode())
+            fenced = await reader.done(delivery)
+            finished += ids([delivery] if not fenced else [])
         await _yield_revoked(reader, seen)
     await reader.member.leave()
 

@@ -6,7 +6,7 @@ import pytest
 
 from mainstem.engine import Gap, StreamSpec
 from mainstem.errors import Unavailable
-from mainstem.testing.conformance.scene import BOTH, SOON, Reader, Scene, ids, position, record, requires, until
+from mainstem.testing.conformance.scene import BOTH, SOON, Reader, Scene, ids, record, requires, until
 
 _SLACK = 300  # entries that an engine may keep beyond `max_events`, since servers trim whole blocks
 
@@ -15,8 +15,8 @@ class Keeping:
     @requires("retention")
     @pytest.mark.parametrize("partitions", BOTH)
     async def test_max_events_bounds_a_stream(self, scene: Scene, partitions: int) -> None:
-        """The newest `max_events` of a partition are kept, and not many more; nothing in between is missing."""
-        spec = await scene.stream(partitions, max_events=200)
+        """A partition keeps the newest of its share, and not many more; nothing in between is missing."""
+        spec = await scene.stream(partitions, max_events=200 * max(1, partitions))
         for start in range(0, 2000, 200):
             await scene.publish_ids(spec, *(f"e{n}" for n in range(start, start + 200)))
         page = await scene.engine.read(spec.name, {}, 2000, 0.0)
@@ -64,16 +64,16 @@ class Keeping:
     @requires("until_read")
     @pytest.mark.parametrize("partitions", BOTH)
     async def test_until_read_refuses_publishers_at_the_cap(self, scene: Scene, partitions: int) -> None:
-        """With `max_events` unread ones, the rest of a batch is `Unavailable`; once there is room it goes on."""
-        spec = await scene.stream(partitions, until_read=True, max_events=10)
+        """With its share of unread ones, the rest of a batch is `Unavailable`; once there is room it goes on."""
+        spec = await scene.stream(partitions, until_read=True, max_events=10 * max(1, partitions))
         reader = await scene.reader(spec)
-        outcomes = await scene.engine.publish([((spec.name, 0), record(f"e{n}")) for n in range(13)])
+        outcomes = await scene.engine.publish([((spec.name, 0), record(f"e{n}")) for n in range(13)], SOON)
         assert [isinstance(each, str) for each in outcomes] == [True] * 10 + [False] * 3
         assert all(isinstance(each, Unavailable) for each in outcomes[10:])
         await reader.get(5, settle=True)
 
         async def room() -> bool:
-            (outcome,) = await scene.engine.publish([((spec.name, 0), record("late"))])
+            (outcome,) = await scene.engine.publish([((spec.name, 0), record("late"))], SOON)
             assert isinstance(outcome, str | Unavailable)
             return isinstance(outcome, str)
 
@@ -129,9 +129,7 @@ class Keeping:
 
 async def _overrun(scene: Scene, spec: StreamSpec, start: int, count: int) -> None:
     for at in range(start, start + count, 100):
-        batch = [((spec.name, 0), record(f"e{n}")) for n in range(at, at + 100)]
-        for outcome in await scene.engine.publish(batch):
-            position(outcome)
+        await scene.publish_ids(spec, *(f"e{n}" for n in range(at, at + 100)))
 
 
 async def _account(scene: Scene, spec: StreamSpec, reader: Reader, sent: int, lost_before: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Queue mode: competing consumers, leases, releases, redelivery. Also what holds for members of both kinds of stream."""
+"""Queue mode: competing consumers, leases, releases, redelivery. And what holds for members in both modes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ class Queues:
         wanted = [f"e{n}" for n in range(200)]
         await scene.publish_ids(spec, *wanted)
 
-        async def share(reader: Reader) -> None:
-            while sum(len(each.deliveries) for each in readers) < 200:
+        async def all_came() -> bool:
+            for reader in readers:
                 await reader.done(*await reader.receive(10, 0.05))
+            return sum(len(each.deliveries) for each in readers) >= 200
 
-        await asyncio.wait_for(asyncio.gather(*map(share, readers)), SOON)
+        await until(all_came, "200 events come")
+        await readers[0].nothing(0.1)
+        assert readers[0].deliveries, "the first member got nothing"
+        assert readers[1].deliveries, "the second member got nothing"
         assert sorted(ids(readers[0].deliveries) + ids(readers[1].deliveries)) == sorted(wanted)
 
     @pytest.mark.parametrize("partitions", BOTH)
@@ -273,7 +277,7 @@ class Queues:
         """Every stream of a wide pattern is served; none starves."""
         specs = [await scene.stream() for _ in range(100)]
         reader = await scene.reader(*specs)
-        await scene.engine.publish([((spec.name, 0), record(f"{spec.name}/{n}")) for spec in specs for n in range(3)])
+        await scene.publish_to([((spec.name, 0), record(f"{spec.name}/{n}")) for spec in specs for n in range(3)])
         await reader.get(300, settle=True, within=2 * SOON)
         assert sorted(ids(reader.deliveries)) == sorted(f"{spec.name}/{n}" for spec in specs for n in range(3))
 

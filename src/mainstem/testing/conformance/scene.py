@@ -67,6 +67,13 @@ def record(event_id: str, key: str = "", data: bytes = b"{}") -> Record:
     return Record(event_id.encode(), b"test", b"conformance", b"2026-01-02T03:04:05Z", key.encode(), data, b"")
 
 
+def strange_record(extra: tuple[bytes, ...]) -> Record:
+    """A record with every byte, and an end of a command, in each of its fields."""
+    odd = bytes(range(256)) + b"\r\n$-1\r\n"
+    i, t, s, w, k, d, m = (bytes([n]) + odd for n in range(7))
+    return Record(i, t, s, w, k, d, m, extra)
+
+
 def ids(deliveries: Sequence[Delivery]) -> list[str]:
     """The ids of what was delivered, in order."""
     return [each.record.id.decode() for each in deliveries]
@@ -126,7 +133,7 @@ class Reader:
         async def enough() -> list[S]:
             new = await self.receive(100, 0.05)
             assert not new, f"only signals were to come, but these events did: {ids(new)}"
-            found = [each for each in self.signals if isinstance(each, kind)]
+            found: list[S] = [each for each in self.signals if isinstance(each, kind)]
             return found if len(found) >= count else []
 
         return await until(enough, f"{count} {kind.__name__}", within)
@@ -198,13 +205,15 @@ class Scene:
 
     async def publish(self, spec: StreamSpec, *records: Record) -> list[str]:
         """Publish, each to the partition of its key; returns the positions."""
-        outcomes = await self.engine.publish([((spec.name, partition_of(spec, each)), each) for each in records])
-        return [position(each) for each in outcomes]
+        return await self.publish_to([((spec.name, partition_of(spec, each)), each) for each in records])
 
     async def publish_ids(self, spec: StreamSpec, *event_ids: str) -> list[str]:
         """Publish plain records of these ids, all to partition 0."""
-        outcomes = await self.engine.publish([((spec.name, 0), record(each)) for each in event_ids])
-        return [position(each) for each in outcomes]
+        return await self.publish_to([((spec.name, 0), record(each)) for each in event_ids])
+
+    async def publish_to(self, batch: Sequence[tuple[Part, Record]]) -> list[str]:
+        """Publish each to the part that is named; returns the positions."""
+        return [position(each) for each in await self.engine.publish(batch, SOON)]
 
     async def figures(self, spec: StreamSpec, group: str = "g") -> GroupInfo:
         """The group as `describe` shows it."""
