@@ -325,6 +325,18 @@ class Mainstem:
                 self._drain if self._drain is not None else 10.0,
             )
 
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[Self, None]:
+        """Serve in the background, inside another program (a web application, a test); drains at the end."""
+        async with self:
+            stop = asyncio.Event()
+            serving = asyncio.create_task(self.serve(stop), name="mainstem-serve")
+            try:
+                yield self
+            finally:
+                stop.set()
+                await serving
+
     def run(self) -> None:
         """Serve until Ctrl-C or SIGTERM: then drain; a second Ctrl-C ends at once and still loses nothing."""
         from mainstem.running import run

@@ -26,6 +26,7 @@ class Envelope(Generic[T]):
     def __init__(self, spec: StreamSpec, payload: Payload[T], source: str, limit: int = EVENT_LIMIT) -> None:
         self.spec = spec
         self.payload = payload
+        self._encode = payload.encode
         self._source = _text("source", source)
         self._limit = limit
         self._type_of: dict[type, bytes] = {}
@@ -43,36 +44,36 @@ class Envelope(Generic[T]):
         metadata: Metadata = NO_METADATA,
     ) -> tuple[T, Record]:
         """Encode one event; returns the data as validated, and the record. Raises `EventRejected`."""
-        value, raw = self.payload.encode(data)
-        meta = b"" if metadata is NO_METADATA else _metadata_bytes(metadata)
+        value, raw = self._encode(data)
         record = Record(
             new_id().encode() if id is None else _text("id", id),
-            _text("type", type) if type else self._default_type(data),
-            _text("source", source) if source else self._source,
+            _name("type", type) if type else self._default_type(data),
+            _name("source", source) if source else self._source,
             _stamp() if time is None else _time_bytes(time),
             b"" if key is None else _text("key", key),
             raw,
-            meta,
+            b"" if metadata is NO_METADATA else _metadata_bytes(metadata),
         )
-        size = len(raw) + len(meta) + len(record.key) + len(record.id) + len(record.type) + len(record.source)
-        if size > self._limit:
-            raise EventRejected(
-                f"event {record.id.decode()} for stream {self.spec.name!r} takes {size:,} bytes, over the limit of "
-                f"{self._limit:,}: store the large part elsewhere and send a reference, or raise event_limit."
-            )
+        if len(raw) + len(record.meta) + _ATTRIBUTES > self._limit:
+            self._check_size(record)
         return value, record
 
     def pack_event(self, event: StreamEvent[Any]) -> tuple[T, Record]:
         """Encode an event that is already one."""
-        return self.pack(
-            event.data,
-            id=event.id,
-            time=event.time,
-            type=event.type,
-            source=event.source,
-            key=event.key,
-            metadata=event.metadata,
+        value, raw = self._encode(event.data)
+        metadata = event.metadata
+        record = Record(
+            _text("id", event.id),
+            _name("type", event.type) if event.type else self._default_type(event.data),
+            _name("source", event.source) if event.source else self._source,
+            _time_bytes(event.time),
+            b"" if event.key is None else _text("key", event.key),
+            raw,
+            b"" if metadata is NO_METADATA else _metadata_bytes(metadata),
         )
+        if len(raw) + len(record.meta) + _ATTRIBUTES > self._limit:
+            self._check_size(record)
+        return value, record
 
     def unpack(self, delivery: Delivery, attempt: int) -> Received[T]:
         """Decode one delivery, or raise `DecodeError` saying which field is wrong."""
@@ -97,6 +98,14 @@ class Envelope(Generic[T]):
             )
         except (ValueError, msgspec.MsgspecError) as error:
             raise DecodeError(f"the stored event at {position} has a malformed field: {error}.") from error
+
+    def _check_size(self, record: Record) -> None:
+        size = sum(map(len, (record.id, record.type, record.source, record.key, record.data, record.meta)))
+        if size > self._limit:
+            raise EventRejected(
+                f"event {event_id(record)} for stream {self.spec.name!r} takes {size:,} bytes, over the limit of "
+                f"{self._limit:,}: store the large part elsewhere and send a reference, or raise event_limit."
+            )
 
     def _default_type(self, data: object) -> bytes:
         cls = data.__class__
@@ -124,9 +133,16 @@ def event_id(record: Record) -> str:
     return record.id.decode(errors="replace")
 
 
+_TEXT_LIMIT = 1 << 12  # bytes of an id, type, source or key
+_ATTRIBUTES = 4 * _TEXT_LIMIT
+_NAMES_KEPT = 4096  # types and sources whose bytes are kept
+
 _metadata = msgspec.json.Decoder(Metadata).decode
 _encode_metadata = msgspec.json.Encoder().encode
+_names: dict[str, bytes] = {}
 _now: tuple[int, bytes] = (0, b"")
+_last_time: tuple[datetime, bytes] = (datetime.fromtimestamp(0, UTC), b"")
+_last_metadata: tuple[Metadata, bytes] = (NO_METADATA, b"")
 
 
 def _stamp() -> bytes:
@@ -139,20 +155,39 @@ def _stamp() -> bytes:
 
 
 def _time_bytes(time: datetime) -> bytes:
-    if time.tzinfo is None:
-        raise EventRejected(
-            f"time {time.isoformat()} has no time zone: give an aware datetime, such as datetime.now(UTC)."
-        )
-    return time.isoformat().encode()
+    global _last_time
+    if time is _last_time[0]:
+        return _last_time[1]
+    if not isinstance(time, datetime) or time.tzinfo is None:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise EventRejected(f"time {time!s:.60} has no time zone: give an aware datetime, such as datetime.now(UTC).")
+    raw = time.isoformat().encode()
+    _last_time = (time, raw)
+    return raw
 
 
 def _metadata_bytes(metadata: Metadata) -> bytes:
+    global _last_metadata
+    if metadata is _last_metadata[0]:
+        return _last_metadata[1]
     try:
         raw = _encode_metadata(metadata)
         _metadata(raw)
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise EventRejected(f"metadata cannot be encoded: {error}.") from error
-    return b"" if raw == b"{}" else raw
+    raw = b"" if raw == b"{}" else raw
+    if not metadata.extensions:  # a mapping could change behind our back
+        _last_metadata = (metadata, raw)
+    return raw
+
+
+def _name(what: str, value: str) -> bytes:
+    """The bytes of a type or source; the same few come again and again."""
+    raw = _names.get(value)
+    if raw is None:
+        raw = _text(what, value)
+        if len(_names) < _NAMES_KEPT:
+            _names[value] = raw
+    return raw
 
 
 def _text(what: str, value: object) -> bytes:
@@ -161,6 +196,9 @@ def _text(what: str, value: object) -> bytes:
     if not value:
         raise EventRejected(f"{what} is empty: leave it out or give a text.")
     try:
-        return value.encode()
+        raw = value.encode()
     except UnicodeEncodeError as error:
-        raise EventRejected(f"{what} {value!a:.80} is not valid Unicode text: {error.reason}.") from error
+        raise EventRejected(f"{what} {ascii(value):.80} is not valid Unicode text: {error.reason}.") from error
+    if len(raw) > _TEXT_LIMIT:
+        raise EventRejected(f"{what} takes {len(raw):,} bytes, over the limit of {_TEXT_LIMIT:,}: {ascii(value):.40}…")
+    return raw

@@ -28,7 +28,14 @@ def new_id() -> str:
 
 def now() -> datetime:
     """The present time, aware, in UTC, to the millisecond: the resolution that every engine keeps."""
-    return datetime.fromtimestamp((clock.time_ns() // 1_000_000) / 1000, UTC)
+    global _now
+    ms = clock.time_ns() // 1_000_000
+    if ms != _now[0]:
+        _now = (ms, datetime.fromtimestamp(ms / 1000, UTC))
+    return _now[1]
+
+
+_now = (0, datetime.fromtimestamp(0, UTC))  # events of one millisecond share the object: it is formatted once
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

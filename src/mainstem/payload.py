@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar, cast, get_args, get_origin
 
@@ -99,14 +100,15 @@ class Typed(Generic[T]):
             raise EventRejected(f"{of!r} cannot be the type of a stream: {error}.") from error
 
     def encode(self, data: object) -> tuple[T, bytes]:
-        if self._class is not None and not isinstance(data, (self._class, Mapping)):
+        known = data.__class__ is self._class
+        if not known and self._class is not None and not isinstance(data, (self._class, Mapping)):
             raise EventRejected(f"this stream carries {self.type}, not {type(data).__name__}: {_short(data)}.")
         raw = _encode(data)
         try:
             value = self._decode(raw)
         except (msgspec.MsgspecError, ValueError) as error:
             raise EventRejected(f"data is not a valid {self.type}: {error}.") from error
-        return (cast(T, data) if type(data) is self._class else value), raw
+        return (cast(T, data) if known else value), raw
 
     def decode(self, raw: bytes) -> T:
         return _decoded(self._decode, raw, self.type)
@@ -131,6 +133,7 @@ class Pydantic(Generic[T]):
 
 
 _NAMES: dict[type, str] = {}
+_NULL = re.compile(b"null").search  # half the time of `in`
 _ANY: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 
 
@@ -148,7 +151,7 @@ def _encode(data: object) -> bytes:
         raw = _to_json(data)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise EventRejected(f"data cannot be encoded as JSON: {_first_line(error)}.") from error
-    return _refuse_non_finite(data, raw) if b"null" in raw else raw
+    return _refuse_non_finite(data, raw) if _NULL(raw) else raw
 
 
 def _refuse_non_finite(data: object, raw: bytes) -> bytes:

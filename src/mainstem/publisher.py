@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mainstem.codec import event_id
 from mainstem.engine import Engine, Part, Published, Record
@@ -24,7 +24,7 @@ Item = tuple[Part, Record]
 FLIGHTS = 3  # writes in the air at once
 EVENTS_HELD = 20_000  # accepted and not yet answered
 BYTES_HELD = 32 << 20
-SLICE = 5_000  # events of one explicit batch that leave together
+SLICE = 500  # events of one explicit batch that leave together
 _ENVELOPE = 128  # bytes that a record takes besides its data
 
 
@@ -61,16 +61,61 @@ class Publisher:
             self._loop.call_soon(self._depart)
         return await future
 
-    async def publish_batch(self, items: Sequence[Item]) -> list[Published]:
-        """Store records in order; an outcome for each. After one that could not be sent, none of the later is."""
-        outcomes: list[Published] = []
+    async def publish_batch(self, slices: Iterable[Sequence[Item]]) -> list[Published]:
+        """Store slices of records in order; an outcome for each record. Two slices are in the air at once.
+
+        A slice is taken (and so encoded) while the one before it is being stored. After a record that could not be
+        sent within the deadline none of the later ones is.
+        """
         until = time.monotonic() + self._deadline
-        for start in range(0, len(items), SLICE):
-            part = items[start : start + SLICE]
-            outcomes += await self._send(part, until)
-            if isinstance(outcomes[-1], Unavailable):
-                outcomes += [outcomes[-1]] * (len(items) - len(outcomes))
-                break
+        outcomes: list[Published] = []
+        flights: deque[tuple[Sequence[Item], asyncio.Task[Sequence[Published]]]] = deque()
+        try:
+            for items in slices:
+                if outcomes and isinstance(outcomes[-1], Unavailable):
+                    outcomes += [outcomes[-1]] * len(items)
+                    continue
+                flights.append((items, self._loop.create_task(self._once(items, until), name="mainstem-publish")))
+                await asyncio.sleep(0)  # it writes before the next slice is encoded
+                if len(flights) == 2:
+                    outcomes += await self._land(flights, until)
+            while flights:
+                outcomes += await self._land(flights, until)
+        finally:
+            for _, flight in flights:
+                flight.cancel()
+        return outcomes
+
+    async def _land(
+        self, flights: deque[tuple[Sequence[Item], asyncio.Task[Sequence[Published]]]], until: float
+    ) -> Sequence[Published]:
+        """The outcomes of the first flight; if it could not send everything, of all that are in the air."""
+        items, flight = flights.popleft()
+        outcomes = await flight
+        if not isinstance(outcomes[-1], Unavailable):
+            return outcomes
+        items, outcomes = list(items), list(outcomes)
+        while flights:  # later ones must not be sent again before the earlier ones
+            more, flight = flights.popleft()
+            items += more
+            outcomes += await flight
+        return await self._send(items, until, outcomes)
+
+    async def _once(self, items: Sequence[Item], until: float) -> Sequence[Published]:
+        begun = time.monotonic()
+        size = sum(len(record.data) for _, record in items) + _ENVELOPE * len(items)
+        if self._events >= EVENTS_HELD or self._bytes >= BYTES_HELD or self._queue:
+            await self._room(items[0][1])
+        self._events += len(items)
+        self._bytes += size
+        try:
+            outcomes = await self._engine.publish(items, max(until - begun, 0.0))
+        finally:
+            self._events -= len(items)
+            self._bytes -= size
+            self._wake_next()
+        if self._hooks.listening_to_publishes:
+            self._tell(items, outcomes, time.monotonic() - begun)
         return outcomes
 
     async def close(self) -> None:
@@ -98,11 +143,7 @@ class Publisher:
 
     def _landed(self, flight: asyncio.Task[None]) -> None:
         self._flights.discard(flight)
-        while self._queue and self._events < EVENTS_HELD and self._bytes < BYTES_HELD:
-            waiter = self._queue.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                break
+        self._wake_next()
         if self._items and not self._scheduled:
             self._depart()
 
@@ -123,23 +164,24 @@ class Publisher:
                 else:
                     future.set_exception(_fresh(outcome))
 
-    async def _send(self, items: Sequence[Item], until: float) -> list[Published]:
-        """Send, and send again from the first record on that was certainly not stored, until the deadline."""
+    async def _send(
+        self, items: Sequence[Item], until: float, outcomes: Sequence[Published] | None = None
+    ) -> list[Published]:
+        """Send, and send again from the first record on that was certainly not stored, until the deadline.
+
+        `outcomes`: what a first try gave.
+        """
         begun = time.monotonic()
-        outcomes: list[Published] = []
         pause = 0.02
-        while True:
-            left = until - time.monotonic()
-            outcomes += await self._engine.publish(items[len(outcomes) :], max(left, 0.0))
-            unsent = _unsent(outcomes)
-            if unsent == len(outcomes) or time.monotonic() + pause >= until:
-                break
-            del outcomes[unsent:]
+        known = list(outcomes) if outcomes is not None else list(await self._engine.publish(items, until - begun))
+        while (unsent := _unsent(known)) < len(known) and time.monotonic() + pause < until:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, 1.0)
+            del known[unsent:]
+            known += await self._engine.publish(items[unsent:], max(until - time.monotonic(), 0.0))
         if self._hooks.listening_to_publishes:
-            self._tell(items, outcomes, time.monotonic() - begun)
-        return outcomes
+            self._tell(items, known, time.monotonic() - begun)
+        return known
 
     async def _room(self, record: Record) -> None:
         waiter: asyncio.Future[None] = self._loop.create_future()
@@ -153,11 +195,11 @@ class Publisher:
                 "has not taken: it was not sent; publish more slowly or look at the server's health."
             ) from None
         finally:
-            if self._queue and self._events < EVENTS_HELD and self._bytes < BYTES_HELD:
-                self._wake_next()
+            self._wake_next()
 
     def _wake_next(self) -> None:
-        while self._queue:
+        """Let the first in the queue go on; it wakes the one behind it."""
+        while self._queue and self._events < EVENTS_HELD and self._bytes < BYTES_HELD:
             waiter = self._queue.popleft()
             if not waiter.done():
                 waiter.set_result(None)

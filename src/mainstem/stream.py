@@ -6,7 +6,7 @@ Codec, validation and specification checks meet the engine here; delivery to gro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 
@@ -19,7 +19,7 @@ from mainstem.engine import Published, Record, StreamInfo, StreamSpec
 from mainstem.errors import ConfigError, EventRejected, MainstemError
 from mainstem.event import NO_METADATA, Metadata, StreamEvent
 from mainstem.payload import Payload, payload_of
-from mainstem.publisher import Item
+from mainstem.publisher import SLICE, Item
 from mainstem.reading import Reading, Start
 
 T = TypeVar("T")
@@ -88,31 +88,29 @@ class EventStream(Generic[T]):
         position = await opened.connection.publisher.publish(part, record)
         return f"{part[1]}:{position}" if opened.spec.partitions else position
 
-    async def publish_batch(self, data: Sequence[T | StreamEvent[T]]) -> list[str]:
-        """Store events in order and return their positions; all are checked before the first is sent.
+    async def publish_batch(self, data: Iterable[T | StreamEvent[T]]) -> list[str]:
+        """Store events in order and return their positions.
 
-        If some were not stored, raises the first one's error with a note of how many were; `try_publish_batch` gives
-        an outcome for each.
+        Events are checked and encoded while earlier ones are being stored, so memory stays bounded. If some were not
+        stored, raises the first one's error with a note of how many were; `try_publish_batch` gives each outcome.
         """
         outcomes = await self.try_publish_batch(data)
         for at, outcome in enumerate(outcomes):
             if not isinstance(outcome, str):
-                outcome.add_note(f"event {at} of {len(outcomes)}; stored: {sum(isinstance(o, str) for o in outcomes)}")
+                stored = sum(isinstance(one, str) for one in outcomes)
+                outcome.add_note(f"event {at} of a batch of {len(outcomes)}; {stored} were stored")
                 raise outcome
         return cast("list[str]", outcomes)
 
-    async def try_publish_batch(self, data: Sequence[T | StreamEvent[T]]) -> list[str | MainstemError]:
-        """Store events in order; for each its position, or the error that says whether it may be stored."""
+    async def try_publish_batch(self, data: Iterable[T | StreamEvent[T]]) -> list[str | MainstemError]:
+        """Store events in order; for each its position, or the error that says whether it may be stored.
+
+        An event that is rejected does not stop the others; after one that could not be sent none of the later is.
+        """
         opened = await self.open()
-        items = [self._item(opened, one) for one in data]
-        if not items:
-            return []
-        outcomes: list[Published] = await opened.connection.publisher.publish_batch(items)
-        if not opened.spec.partitions:
-            return outcomes
-        return [
-            f"{item[0][1]}:{out}" if isinstance(out, str) else out for item, out in zip(items, outcomes, strict=True)
-        ]
+        slices = _Slices(self, opened, data)
+        outcomes = await opened.connection.publisher.publish_batch(slices)
+        return slices.merged(outcomes)
 
     def read(self, start: Start = "beginning", *, limit: int | None = None, follow: bool = False) -> Reading[T]:
         """Iterate over events without a group, in order per partition.
@@ -154,7 +152,8 @@ class EventStream(Generic[T]):
         opened = await self.open()
         return {self.name: opened.envelope}
 
-    def _item(self, opened: Opened[T], data: T | StreamEvent[T]) -> Item:
+    def item(self, opened: Opened[T], data: T | StreamEvent[T]) -> Item:
+        """Encode one event for the part it belongs to; raises `EventRejected`."""
         envelope = opened.envelope
         if isinstance(data, StreamEvent):
             value, record = envelope.pack_event(cast("StreamEvent[T]", data))
@@ -181,6 +180,47 @@ class EventStream(Generic[T]):
         except UnicodeEncodeError as error:
             raise EventRejected(f"key {key!a:.80} is not valid Unicode text: {error.reason}.") from error
         return Record(record.id, record.type, record.source, record.time, raw, record.data, record.meta, record.extra)
+
+
+class _Slices(Generic[T]):
+    """Encodes a batch a slice at a time, as the publisher asks for it; keeps what was rejected for the end."""
+
+    def __init__(self, stream: EventStream[T], opened: Opened[T], data: Iterable[T | StreamEvent[T]]) -> None:
+        self._stream = stream
+        self._opened = opened
+        self._data = data
+        self._rejected: dict[int, EventRejected] = {}
+        self._partitions: list[int] = []
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        encode, opened = self._stream.item, self._opened
+        keyed = opened.spec.keyed
+        items: list[Item] = []
+        for at, one in enumerate(self._data):
+            try:
+                item = encode(opened, one)
+            except EventRejected as error:
+                self._rejected[at] = error
+                continue
+            items.append(item)
+            if keyed:
+                self._partitions.append(item[0][1])
+            if len(items) == SLICE:
+                yield items
+                items = []
+        if items:
+            yield items
+
+    def merged(self, outcomes: Sequence[Published]) -> list[str | MainstemError]:
+        """Put the rejected ones back into their places, and the partition before each position."""
+        found: list[str | MainstemError] = list(outcomes)
+        for at, partition in enumerate(self._partitions):
+            outcome = found[at]
+            if isinstance(outcome, str):
+                found[at] = f"{partition}:{outcome}"
+        for at, error in self._rejected.items():
+            found.insert(at, error)
+        return found
 
 
 class StreamPattern(Generic[T]):

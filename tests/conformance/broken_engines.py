@@ -55,10 +55,10 @@ class Member:
 
 
 class Engine(MemoryEngine):
-    member: ClassVar[type[Member]] = Member
+    Member: ClassVar[type[Member]] = Member
 
     async def join(self, group: GroupSpec) -> Member:  # type: ignore[override]
-        return self.member(await super().join(group), self)
+        return self.Member(await super().join(group), self)
 
 
 class Sound(Engine):
@@ -77,7 +77,7 @@ class LosesAnEvent(Engine):
 class LosesWhatIsCancelled(Engine):
     """Takes from the stream before it gives up control."""
 
-    class member(Member):
+    class Member(Member):
         async def receive(self, limit: int, wait: float, paused: frozenset[Part]) -> Sequence[Delivery | Signal]:
             found = await super().receive(limit, wait, paused)
             await asyncio.sleep(0.002)
@@ -87,7 +87,7 @@ class LosesWhatIsCancelled(Engine):
 class ReordersAKey(Engine):
     """Delivers the newest first."""
 
-    class member(Member):
+    class Member(Member):
         async def receive(self, limit: int, wait: float, paused: frozenset[Part]) -> Sequence[Delivery | Signal]:
             return list(reversed(await super().receive(limit, wait, paused)))
 
@@ -95,7 +95,7 @@ class ReordersAKey(Engine):
 class AcksEarly(Engine):
     """Acknowledges what it delivers."""
 
-    class member(Member):
+    class Member(Member):
         async def receive(self, limit: int, wait: float, paused: frozenset[Part]) -> Sequence[Delivery | Signal]:
             found = await super().receive(limit, wait, paused)
             await self.member.settle([Done(each) for each in found if isinstance(each, Delivery)])
@@ -108,7 +108,7 @@ class AcksEarly(Engine):
 class ForgetsAttempts(Engine):
     """Every delivery is the first."""
 
-    class member(Member):
+    class Member(Member):
         async def receive(self, limit: int, wait: float, paused: frozenset[Part]) -> Sequence[Delivery | Signal]:
             found = await super().receive(limit, wait, paused)
             return [_replaced(each, deliveries=1) if isinstance(each, Delivery) else each for each in found]
@@ -124,7 +124,7 @@ class NeverRedelivers(Engine):
 class DuplicatesOnRelease(Engine):
     """Publishes a copy of what is released, and keeps the original too."""
 
-    class member(Member):
+    class Member(Member):
         async def settle(self, items: Sequence[Settled]) -> Sequence[Delivery]:
             for item in items:
                 if isinstance(item, Back):
@@ -135,7 +135,7 @@ class DuplicatesOnRelease(Engine):
 class DuplicatesOnSettling(Engine):
     """Gives back what is acknowledged."""
 
-    class member(Member):
+    class Member(Member):
         async def settle(self, items: Sequence[Settled]) -> Sequence[Delivery]:
             return await super().settle([Back(each.delivery) if isinstance(each, Done) else each for each in items])
 
@@ -143,7 +143,7 @@ class DuplicatesOnSettling(Engine):
 class LetsAZombieCommit(Engine):
     """Acknowledges by position, whoever has the event by now."""
 
-    class member(Member):
+    class Member(Member):
         async def settle(self, items: Sequence[Settled]) -> Sequence[Delivery]:
             for delivery in await super().settle(items):
                 desk = self.member._groups[delivery.part[0]].desks[delivery.part[1]]
@@ -157,7 +157,7 @@ class LetsAZombieCommit(Engine):
 class CommitsPastTheUnfinished(Engine):
     """Acknowledging an event acknowledges all before it, as a naive offset does."""
 
-    class member(Member):
+    class Member(Member):
         async def settle(self, items: Sequence[Settled]) -> Sequence[Delivery]:
             for item in items:
                 desk = self.member._groups[item.delivery.part[0]].desks[item.delivery.part[1]]
@@ -179,7 +179,7 @@ class DropsForeignFields(Engine):
 class StealsLiveLeases(Engine):
     """A member that does not receive is taken for dead."""
 
-    class member(Member):
+    class Member(Member):
         async def receive(self, limit: int, wait: float, paused: frozenset[Part]) -> Sequence[Delivery | Signal]:
             found = await super().receive(limit, wait, paused)
             self.member.stall()
@@ -189,7 +189,7 @@ class StealsLiveLeases(Engine):
 class MiscountsGaps(Engine):
     """Reports one event too few."""
 
-    class member(Member):
+    class Member(Member):
         async def receive(self, limit: int, wait: float, paused: frozenset[Part]) -> Sequence[Delivery | Signal]:
             found = await super().receive(limit, wait, paused)
             return [Gap(each.part, each.missing - 1) if isinstance(each, Gap) else each for each in found]
@@ -198,7 +198,7 @@ class MiscountsGaps(Engine):
 class HandsOverTooEarly(Engine):
     """Yields a partition while its events are in flight."""
 
-    class member(Member):
+    class Member(Member):
         async def receive(self, limit: int, wait: float, paused: frozenset[Part]) -> Sequence[Delivery | Signal]:
             found = await super().receive(limit, wait, paused)
             for each in found:
@@ -210,7 +210,7 @@ class HandsOverTooEarly(Engine):
 class CountsReleases(Engine):
     """A release counts as an attempt."""
 
-    class member(Member):
+    class Member(Member):
         async def settle(self, items: Sequence[Settled]) -> Sequence[Delivery]:
             return await super().settle([_replaced(x, counted=True) if isinstance(x, Back) else x for x in items])
 
@@ -218,7 +218,7 @@ class CountsReleases(Engine):
 class IgnoresTheDelay(Engine):
     """Delivers a delayed release at once."""
 
-    class member(Member):
+    class Member(Member):
         async def settle(self, items: Sequence[Settled]) -> Sequence[Delivery]:
             return await super().settle([_replaced(x, after=0.0) if isinstance(x, Back) else x for x in items])
 
@@ -235,7 +235,7 @@ class RestoresToEveryGroup(Engine):
 class IgnoresPausing(Engine):
     """Delivers from paused partitions."""
 
-    class member(Member):
+    class Member(Member):
         async def receive(self, limit: int, wait: float, paused: frozenset[Part]) -> Sequence[Delivery | Signal]:
             return await super().receive(limit, wait, frozenset())
 
@@ -243,7 +243,7 @@ class IgnoresPausing(Engine):
 class IgnoresTheLimit(Engine):
     """Delivers twice what it is asked for."""
 
-    class member(Member):
+    class Member(Member):
         async def receive(self, limit: int, wait: float, paused: frozenset[Part]) -> Sequence[Delivery | Signal]:
             return await super().receive(2 * limit, wait, paused)
 

@@ -49,7 +49,7 @@ async def main(orders: dict[str, object]) -> None:
                 tell(unblocked=time.monotonic())
             await asyncio.sleep(pause)
             fenced = await member.settle([Done(item)])
-            tell(settled=item.position, fenced=len(fenced))
+            tell(settled=(item.part[1], item.position), fenced=len(fenced))
 
 
 asyncio.run(main(json.loads(sys.argv[1])))

@@ -184,7 +184,7 @@ async def test_done_beyond_the_cursor_survives_a_crash(lab: Lab) -> None:
     deliveries, _ = await collect(first, 300)
     unsettled = {3, 4, 50, 299}
     await first.settle([Done(d) for n, d in enumerate(deliveries) if n not in unsettled])
-    await wait_until(lambda: state(lab.client, spec, 0).get("done", "").count("~") == 3)
+    await wait_until(lambda: state(lab.client, spec, 0).get("done", "").count("~") == 4)
     first.cut()
     second = await lab.join("b", spec, GROUP)
     again, _ = await collect(second, 1, within=GROUP.lease + 2)
@@ -256,8 +256,7 @@ async def test_a_paused_partition_is_left_out_and_does_not_stop_the_others(lab: 
         await member.settle([Done(d) for d in batch])
         seen += batch
     assert {d.part[1] for d in seen} == {0}
-    there = lab.client.xlen(log_key(spec, 0))
-    assert there - 40 <= len(seen) <= there
+    assert len(seen) >= 300
     rest, _ = await collect(member, 1600 - 40 - len(seen))
     assert len({d.position + str(d.part) for d in rest}) == len(rest)
 
@@ -412,8 +411,8 @@ async def test_a_hand_over_that_is_not_drained_in_time_goes_on_without(lab: Lab)
 
 async def test_a_killed_member_is_replaced_within_its_lease_and_nothing_is_lost(lab: Lab) -> None:
     spec = lab.spec(16)
-    publish(lab.client, spec, KEYS, range(10))
-    doomed = lab.work("w", spec, GROUP, pause=0.002)
+    publish(lab.client, spec, KEYS, range(30))
+    doomed = lab.work("w", spec, GROUP, pause=0.004)
     await wait_until(lambda: len(doomed.notes()) >= 30, timeout=10)
     heir = await lab.run("a", spec, GROUP)
     await wait_until(lambda: heir.notes, timeout=10)
@@ -427,19 +426,19 @@ async def test_a_killed_member_is_replaced_within_its_lease_and_nothing_is_lost(
     def all_notes() -> list[Note]:
         return [*theirs, *heir.notes]
 
-    await wait_until(lambda: len({(n.key, n.number) for n in all_notes()}) == 400, timeout=10)
+    await wait_until(lambda: len({(n.key, n.number) for n in all_notes()}) == 1200, timeout=20)
     await heir.stop()
-    check_order(all_notes(), KEYS, 10)
+    check_order(all_notes(), KEYS, 30)
     check_owners(all_notes())
-    settled = {(line["settled"]) for line in doomed.lines() if "settled" in line}
-    twice = [position for position, count in Counter(n.position for n in all_notes()).items() if count > 1]
-    assert len([position for position in twice if position in settled]) <= 16 * 2, "only what no commit carried yet"
+    settled = {(line["settled"][0], line["settled"][1]) for line in doomed.lines() if "settled" in line}
+    twice = [place for place, count in Counter((n.partition, n.position) for n in all_notes()).items() if count > 1]
+    assert len([place for place in twice if place in settled]) <= 8, "only what no commit carried yet"
 
 
 async def test_a_stopped_member_is_fenced_and_told(lab: Lab) -> None:
     spec = lab.spec(4)
     group = GroupSpec(name="g", lease=1.0, drain=1.0)
-    zombie = lab.work("w", spec, group, pause=0.05)
+    zombie = lab.work("w", spec, group, pause=0.05, limit=1)
     publish(lab.client, spec, KEYS, range(3))
     await wait_until(lambda: len(zombie.notes()) >= 3, timeout=10)
     os.kill(zombie.process.pid, signal.SIGSTOP)

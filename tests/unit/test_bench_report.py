@@ -62,8 +62,8 @@ def test_what_was_not_measured_never_counts_as_met() -> None:
     assert against("w", None, some, unit="", peer_name="p", goal=goal).met is False
     assert against("w", some, None, unit="", peer_name="p", goal=goal).met is False
     assert alone("w", None, unit="", goal=goal).met is False
-    assert failed("w", goal, "it broke").met is False
-    assert failed("w", None, "it broke").met is None
+    assert failed("w", "it broke").met is None
+    assert failed("w", "it broke").ours is None
 
 
 def test_the_best_peer_is_the_one_with_the_highest_median() -> None:
@@ -82,7 +82,10 @@ def test_the_json_has_the_promised_fields() -> None:
 
 
 def test_the_summary_names_every_goal_that_was_not_met() -> None:
-    met, missed = alone("good", Spread(1, 1, 1, 1), unit="", goal=Goal("<=", 3)), failed("bad", Goal("<=", 3), "broke")
+    met, missed = (
+        alone("good", Spread(1, 1, 1, 1), unit="", goal=Goal("<=", 3)),
+        alone("bad", None, unit="", goal=Goal("<=", 3), note="broke"),
+    )
     assert summary([met, missed]) == ["bad: broke", "1 of 2 goals met; NOT met: bad"]
     assert summary([met]) == ["1 of 1 goals met."]
 
@@ -106,7 +109,7 @@ def test_figures_are_shown_with_digits_that_say_something(value: float, text: st
 
 def judged(work: str, **runs: list[dict[str, float]]) -> dict[str, Result]:
     """The results of one work, by their names, as its judge makes them from such runs."""
-    chosen = next(one for one in works(full=False) if one.name == work)
+    chosen = next(one for one in works() if one.name == work)
     empty: dict[str, list[dict[str, float]]] = {side.name: [] for side in chosen.sides}
     return {result.work: result for result in chosen.judge({**empty, **runs})}
 
@@ -147,8 +150,24 @@ def test_own_overhead_is_our_time_less_that_of_the_raw_client() -> None:
 
 
 def test_growth_is_judged_against_the_smallest_size() -> None:
-    run = {f"publish:{size}": cost for size, cost in ((1_000, 5.0), (100_000, 5.4), (1_000_000, 6.0))}
-    lines = judged("entries", **{OURS: [run]})
+    cost = {"1,000 entries": 5.0, "100,000 entries": 5.4, "1,000,000 entries": 6.0}
+    lines = judged("entries", **{size: [{"publish": value}] for size, value in cost.items()})
     assert lines["publish at 100,000 entries"].met is True
     assert lines["publish at 1,000,000 entries"].met is False
     assert lines["publish at 1,000,000 entries"].ratio == pytest.approx(1.2)
+    assert lines["describe at 1,000,000 entries"].met is False  # was not measured
+
+
+def test_small_runs_leave_the_largest_sizes_out_and_full_ones_go_further() -> None:
+    def sizes(**how: bool) -> list[int]:
+        return [side.size for work in works(**how) if work.name == "entries" for side in work.sides]
+
+    assert sizes() == [1_000, 100_000, 1_000_000]
+    assert sizes(small=True) == [1_000, 100_000]
+    assert sizes(full=True) == [1_000, 100_000, 10_000_000]
+
+
+def test_memory_names_the_events_it_was_measured_with() -> None:
+    run = {"handled": 50_000.0, "rss_start_mb": 50.0, "rss_end_mb": 60.0}
+    lines = judged("memory", **{OURS: [run]})
+    assert (lines["RSS after 50,000 events"].ratio, lines["RSS after 50,000 events"].met) == (1.2, False)

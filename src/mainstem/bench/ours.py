@@ -25,11 +25,6 @@ PARTITIONS = 16
 GROUP = "bench"
 
 
-def describe() -> str:
-    """The settings, for the report."""
-    return f"publish_batch of {BATCH}, {IN_FLIGHT} at a time; subscribe_batch(size={SIZE}); otherwise defaults"
-
-
 async def publish(job: Job) -> dict[str, float]:
     """Explicit batches."""
     events = [payload.event(number) for number in range(job.count)]

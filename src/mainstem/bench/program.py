@@ -50,14 +50,13 @@ PROGRAMS = {
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What a program is asked to do. `rate` is events a second, for the programs that keep a pace."""
+    """What a program is asked to do. `rate`: events a second, where a pace is kept; `size`: what must not matter."""
 
     url: str
     stream: str
     count: int
     rate: int = 1000
-    sizes: tuple[int, ...] = ()
-    rounds: int = 3
+    size: int = 0
 
     def ready(self) -> None:
         """Tell the runner that everything is prepared: the next role may start."""

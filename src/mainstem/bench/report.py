@@ -92,9 +92,9 @@ def alone(work: str, ours: Spread | None, *, unit: str, goal: Goal | None = None
     return _result(work, ours, None, None, goal, met, unit=unit, peer_name=None, note=note)
 
 
-def failed(work: str, goal: Goal | None, reason: str) -> Result:
-    """A line for what could not be measured: a goal is then not met."""
-    return Result(work=work, goal=str(goal) if goal else None, met=False if goal else None, note=reason)
+def failed(work: str, reason: str) -> Result:
+    """A line for a side that could not be measured; the goals that need it are not met."""
+    return Result(work=work, note=reason)
 
 
 def best(runs: Mapping[str, Sequence[Figures]], figure: str, names: Sequence[str]) -> str:

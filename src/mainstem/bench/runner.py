@@ -8,9 +8,10 @@ all of them. Which programs there are, and what their figures mean, is decided i
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 import msgspec
@@ -31,6 +32,7 @@ class Side(msgspec.Struct, frozen=True):
     name: str
     roles: tuple[str, ...]
     share: float = 1.0
+    size: int = 0
 
 
 class Failed(MainstemError):
@@ -38,7 +40,7 @@ class Failed(MainstemError):
 
 
 async def repeat(
-    server: BenchServer, work: str, sides: Sequence[Side], job: Mapping[str, Any], times: int, tell: Tell
+    server: BenchServer, work: str, sides: Sequence[Side], count: int, times: int, tell: Tell
 ) -> tuple[Runs, dict[str, str]]:
     """Run all sides in turn, `times` times. A side that fails is left out from then on, with its reason."""
     runs: Runs = {side.name: [] for side in sides}
@@ -49,16 +51,15 @@ async def repeat(
                 continue
             tell(f"{work}: {side.name} ({repetition + 1}/{times})")
             try:
-                runs[side.name].append(await _measure(server, side, job, repetition))
+                runs[side.name].append(await _measure(server, side, count, repetition))
             except Failed as error:
                 reasons[side.name] = str(error)
     return runs, reasons
 
 
-async def _measure(server: BenchServer, side: Side, job: Mapping[str, Any], repetition: int) -> dict[str, float]:
-    stream = f"{server.token}.{side.name.replace(' ', '-')}.{repetition}"
-    count = max(100, int(job["count"] * side.share))
-    task = msgspec.convert({**job, "count": count, "url": server.url, "stream": stream}, Job)
+async def _measure(server: BenchServer, side: Side, count: int, repetition: int) -> dict[str, float]:
+    stream = f"{server.token}.{re.sub('[^a-zA-Z0-9]+', '-', side.name)}.{repetition}"
+    task = Job(url=server.url, stream=stream, count=max(100, int(count * side.share)), size=side.size)
     before = server.cost()
     try:
         figures = await _run_roles(side.roles, task)
@@ -96,7 +97,7 @@ class _Child:
 
     def __init__(self, name: str, job: Job, process: asyncio.subprocess.Process, errors: IO[bytes]) -> None:
         self._name = name
-        self._patience = RUN_WITHIN + sum(job.sizes) / 20_000
+        self._patience = RUN_WITHIN + job.size / 20_000
         self._process = process
         self._errors = errors
 

@@ -7,9 +7,8 @@ A work names its sides and turns their figures into results; how they are run is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from mainstem.bench import report
 from mainstem.bench.report import Goal, Result, spread
@@ -25,52 +24,39 @@ Judge = Callable[[Runs], list[Result]]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """`count` events a run at scale 1; `headline` and `goal` name the line that a failed work fails."""
+    """`count` events a run at scale 1; `repetitions`: at most so many."""
 
     name: str
     sides: tuple[Side, ...]
     judge: Judge
     count: int
-    goal: Goal | None = None
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    fixed: bool = False  # the count is the point: scaling does not change it
     repetitions: int | None = None
 
 
-def works(*, full: bool) -> Sequence[Work]:
-    """Every work; `full` goes to 10^7 entries instead of 10^6."""
+def works(*, full: bool = False, small: bool = False) -> Sequence[Work]:
+    """Every work; `full` goes to 10^7 entries instead of 10^6, `small` leaves the largest sizes out."""
+    entries = (1_000, 100_000) if small else (1_000, 100_000, 10_000_000 if full else 1_000_000)
+    streams = (1, 100) if small else (1, 100, 10_000)
     return (
-        Work("publish", (_ours("publish"), Side(LIMIT, ("limit",))), _publish, 200_000, Goal(">=", 0.9)),
-        Work("awaiting", (_ours("awaiting"), Side(REDIS, ("redis.awaiting",))), _awaiting, 60_000, Goal(">=", 4)),
-        Work("consume", (_ours("consume"), Side(REDIS, ("redis.consume",))), _consume, 150_000, Goal(">=", 2)),
-        Work("end-to-end", _END_TO_END, _end_to_end, 150_000, Goal(">=", 5)),
-        Work("keyed", _KEYED, _keyed, 150_000, Goal(">=", 1.2)),
-        Work("latency", _LATENCY, _latency, 4_000, Goal("<=", 0.5)),
-        Work("overhead", (_ours("consume"), Side(RAW, ("raw.consume",))), _overhead, 150_000, Goal("<=", 3)),
-        Work("memory", (_ours("memory"),), _memory, 1_000_000, Goal("<=", 1.1), repetitions=1),
-        Work(
-            "entries",
-            (_ours("entries"),),
-            _flat("entries"),
-            2_000,
-            Goal("<=", 1.1),
-            {"sizes": (1_000, 100_000, 10_000_000 if full else 1_000_000)},
-            repetitions=1,
-        ),
-        Work(
-            "streams",
-            (_ours("streams"),),
-            _flat("streams"),
-            10_000,
-            Goal("<=", 1.1),
-            {"sizes": (1, 100, 10_000)},
-            repetitions=1,
-        ),
+        Work("publish", (_ours("publish"), Side(LIMIT, ("limit",))), _publish, 200_000),
+        Work("awaiting", (_ours("awaiting"), Side(REDIS, ("redis.awaiting",))), _awaiting, 60_000),
+        Work("consume", (_ours("consume"), Side(REDIS, ("redis.consume",))), _consume, 150_000),
+        Work("end-to-end", _END_TO_END, _end_to_end, 150_000),
+        Work("keyed", _KEYED, _keyed, 150_000),
+        Work("latency", _LATENCY, _latency, 4_000),
+        Work("overhead", (_ours("consume"), Side(RAW, ("raw.consume",))), _overhead, 150_000),
+        Work("memory", (_ours("memory"),), _memory, 1_000_000, repetitions=1),
+        Work("entries", _sizes("entries", entries), _flat, 2_000),
+        Work("streams", _sizes("streams", streams), _flat, 10_000),
     )
 
 
 def _ours(program: str) -> Side:
     return Side(OURS, (f"ours.{program}",))
+
+
+def _sizes(what: str, sizes: Sequence[int]) -> tuple[Side, ...]:
+    return tuple(Side(f"{size:,} {what}", (f"ours.{what}",), size=size) for size in sizes)
 
 
 _END_TO_END = (
@@ -172,9 +158,10 @@ def _overhead(runs: Runs) -> list[Result]:
 
 
 def _memory(runs: Runs) -> list[Result]:
+    handled = spread(runs[OURS], "handled")
     return [
         report.against(
-            "RSS after 1M events",
+            f"RSS after {handled.median:,.0f} events" if handled else "RSS",
             spread(runs[OURS], "rss_end_mb"),
             spread(runs[OURS], "rss_start_mb"),
             unit="MB",
@@ -184,36 +171,21 @@ def _memory(runs: Runs) -> list[Result]:
     ]
 
 
-def _flat(what: str) -> Judge:
-    def judge(runs: Runs) -> list[Result]:
-        """One line an operation and size: its cost against that at the smallest size."""
-        found = {name for run in runs[OURS] for name in run if name.count(":") == 1}
-        order = ("publish", "consume", "describe", "health")
-        keys = sorted((order.index(name.split(":")[0]), int(name.split(":")[1])) for name in found)
-        smallest = min((size for _, size in keys), default=0)
-        return [
-            report.against(
-                f"{order[place]} at {size:,} {what}",
-                _cost(runs, order[place], size),
-                _cost(runs, order[place], smallest),
-                unit="us",
-                peer_name=f"at {smallest:,}",
-                goal=Goal("<=", 1.1),
-            )
-            for place, size in keys
-            if size != smallest
-        ]
-
-    return judge
-
-
-def _cost(runs: Runs, operation: str, size: int) -> report.Spread | None:
-    name = f"{operation}:{size}"
-    middle = spread(runs[OURS], name)
-    low, high = spread(runs[OURS], f"{name}:min"), spread(runs[OURS], f"{name}:max")
-    if middle is None or low is None or high is None:
-        return middle
-    return report.Spread(middle.median, low.low, high.high, middle.runs)
+def _flat(runs: Runs) -> list[Result]:
+    """One line an operation and size: its cost against that at the first, smallest size."""
+    smallest, *larger = runs
+    return [
+        report.against(
+            f"{operation} at {size}",
+            spread(runs[size], operation),
+            spread(runs[smallest], operation),
+            unit="us",
+            peer_name=f"at {smallest}",
+            goal=Goal("<=", 1.1),
+        )
+        for operation in ("publish", "consume", "describe", "health")
+        for size in larger
+    ]
 
 
 def _rate(runs: Runs, work: str, peer: str, goal: Goal | None) -> Result:

@@ -1,8 +1,8 @@
 """
 What a stream and its groups look like now, in two round trips whose cost does not grow with the stream's length.
 
-The server's own lag is wrong after trimming (Redis 7.0) and missing after deletions: it is corrected here, from what the
-same answer says about the log.
+The server's own lag is wrong after trimming (Redis 7.0) and missing after deletions: it is corrected here, from what
+the same answer says about the log.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import cast
+from typing import TypeAlias, cast
 
 from mainstem.engine import Back, Dead, Delivery, Done, GroupSpec, Settled
 from mainstem.engines.redis.claims import Claims
@@ -32,6 +32,9 @@ MANY = 200
 _MINE, _ANOTHERS, _GONE = 1, 0, -1
 
 
+_Run: TypeAlias = "tuple[Hold, list[bytes]]"
+
+
 class Desk:
     """Settles for one member."""
 
@@ -48,32 +51,30 @@ class Desk:
         """Returns those that were fenced off."""
         certain = time.monotonic() - SURE * self._group.lease
         fenced: list[Delivery] = []
-        sure: dict[Source, list[tuple[Hold, bytes]]] = {}
-        doubtful: dict[Source, list[Delivery]] = {}
-        others: list[Back | Dead] = []
+        runs: list[_Run] = []
+        others: list[Settled] = []
+        hold = cast(Hold, None)
+        entries: list[bytes] = []
+        sure = False
         for item in items:
             delivery = item.delivery
-            hold = cast(Hold, delivery.tag)
+            if delivery.tag is not hold:
+                hold = cast(Hold, delivery.tag)
+                sure = hold.renewed >= certain and hold.entry is None
+                entries = []
+                runs.append((hold, entries))
             entry = hold.entry or delivery.position.encode()
             if entry not in hold.open:
                 fenced.append(delivery)
-            elif not isinstance(item, Done):
-                others.append(item)
-            elif hold.renewed < certain or hold.entry is not None:
-                doubtful.setdefault(hold.source, []).append(delivery)
+            elif sure and type(item) is Done:
+                hold.open.remove(entry)
+                entries.append(entry)
             else:
-                mine = sure.get(hold.source)
-                if mine is None:
-                    mine = sure[hold.source] = []
-                mine.append((hold, entry))
-                self._intake.settled(hold, entry)
-        if sure:
-            await self._acknowledge(sure)
-        for source, deliveries in doubtful.items():
-            fenced += await self._ask(source, deliveries)
-        for item in others:
-            fenced += await (self._bury(item) if isinstance(item, Dead) else self._return(item))
-        return fenced
+                others.append(item)
+        runs = [run for run in runs if run[1]]
+        if runs:
+            await self._acknowledge(runs)
+        return fenced + await self._settle_others(others) if others else fenced
 
     async def release(self, holds: Sequence[Hold]) -> None:
         """Give back what is unsettled of these, as if it had not been delivered."""
@@ -98,35 +99,51 @@ class Desk:
         self._unsure.discard(entry)
         return True
 
-    async def _acknowledge(self, sure: dict[Source, list[tuple[Hold, bytes]]]) -> None:
+    async def _settle_others(self, items: Sequence[Settled]) -> list[Delivery]:
+        fenced: list[Delivery] = []
+        doubtful: dict[Source, list[Delivery]] = {}
+        for item in items:
+            if isinstance(item, Done):
+                doubtful.setdefault(cast(Hold, item.delivery.tag).source, []).append(item.delivery)
+            else:
+                fenced += await (self._bury(item) if isinstance(item, Dead) else self._return(item))
+        for source, deliveries in doubtful.items():
+            fenced += await self._ask(source, deliveries)
+        return fenced
+
+    async def _acknowledge(self, runs: Sequence[_Run]) -> None:
         """One XACK a stream, on the reading connection if nothing blocks there: it leaves with the next read."""
+        by_source: dict[Source, list[bytes]] = {}
+        for hold, entries in runs:
+            self._intake.let_go(hold, len(entries))
+            by_source.setdefault(hold.source, []).extend(entries)
         try:
             wire = self._intake.wire
             if wire is None or self._intake.blocking:
                 wire = await self._server.commands.get()
-            futures = [wire.send(self._packed(source, entries)) for source, entries in sure.items()]
+            futures = [wire.send(self._packed(source, entries)) for source, entries in by_source.items()]
             self._intake.read()
             for future in futures:
                 checked(await future, "acknowledge events")
         except BaseException as error:
-            self._keep(sure, sent=not isinstance(error, NotSent | MainstemError))
+            self._keep(runs, sent=not isinstance(error, NotSent | MainstemError))
             if isinstance(error, ConnectionGone):
                 raise lost(error, "acknowledge events", changes=True) from error
             raise
 
-    def _packed(self, source: Source, entries: Sequence[tuple[Hold, bytes]]) -> bytes:
-        ids = b"".join([b"$%d\r\n%b\r\n" % (len(entry), entry) for _, entry in entries])
+    def _packed(self, source: Source, entries: Sequence[bytes]) -> bytes:
+        ids = b"".join([b"$%d\r\n%b\r\n" % (len(entry), entry) for entry in entries])
         return b"*%d\r\n$4\r\nXACK\r\n$%d\r\n%b\r\n%b%b" % (
             3 + len(entries), len(source.log), source.log, self._tail, ids,
         )  # fmt: skip
 
-    def _keep(self, sure: dict[Source, list[tuple[Hold, bytes]]], *, sent: bool) -> None:
-        for pairs in sure.values():
-            for hold, entry in pairs:
+    def _keep(self, runs: Sequence[_Run], *, sent: bool) -> None:
+        for hold, entries in runs:
+            for entry in entries:
                 self._intake.kept(hold, entry)
-                if sent:
-                    hold.renewed = 0.0  # next time, ask who owns it
-                    self._unsure.add(entry)
+            if sent:
+                hold.renewed = 0.0  # next time, ask who owns it
+                self._unsure.update(entries)
 
     async def _ask(self, source: Source, deliveries: Sequence[Delivery]) -> list[Delivery]:
         fenced: list[Delivery] = []

@@ -41,7 +41,7 @@ class RedisEngine:
         self._can = Abilities(
             name=name,
             shared=True,
-            durable=server.facts.appendonly != "no" or bool(server.facts.snapshots),
+            durable=True,  # streams outlive those who use them; what outlives the server is told by `facts`
             retention=True,
             until_read=True,
             gaps=True,
@@ -87,7 +87,7 @@ class RedisEngine:
         if self._server.facts.evicts_streams:
             policy = self._server.facts.policy
             raise ConfigError(
-                f"stream {spec.name!r} is not safe on this server: its maxmemory-policy {policy} deletes whole streams; "
+                f"stream {spec.name!r} is not safe here: the server's maxmemory-policy {policy} deletes whole streams; "
                 "set it to noeviction, or to one of volatile-*."
             )
         return await self._server.declare(spec)

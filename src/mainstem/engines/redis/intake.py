@@ -142,7 +142,11 @@ class Intake:
     def settled(self, hold: Hold, entry: bytes) -> None:
         """The entry is in our hands no more."""
         hold.open.discard(entry)
-        self.held -= hold.each
+        self.let_go(hold, 1)
+
+    def let_go(self, hold: Hold, count: int) -> None:
+        """So many entries were taken out of ``hold.open``."""
+        self.held -= hold.each * count
         if not hold.open:
             self.holds.discard(hold)
 

@@ -81,8 +81,9 @@ class RedisKeyedMember:
         """
         Settle these; returns those that are not ours any more.
 
-        Commits that other work of the partition will follow are sent a moment later; if one is then refused, `receive`
-        tells `Lost`. What was given up is stored when this returns, if the server could be reached.
+        They are committed when this returns, if the server could be reached; except that while more of the partition
+        is at work, or events come by the ten thousands a second, commits gather for a moment: if one is then refused,
+        `receive` tells `Lost`. What was given up never waits.
         """
         now = time.monotonic()
         fenced: list[Delivery] = []
@@ -98,10 +99,11 @@ class RedisKeyedMember:
                 owned = self._holdings.held(part, now)
                 if owned is not None:
                     ordinals = marks.setdefault(owned, [])
-            if owned is None or not owned.is_current(delivery):
+            tag = delivery.tag
+            if type(item) is Done and type(tag) is int and owned is not None and tag >= owned.first:
+                ordinals.append(tag)
+            elif owned is None or not owned.is_current(delivery):
                 fenced.append(delivery)
-            elif type(item) is Done and type(delivery.tag) is int:
-                ordinals.append(delivery.tag)
             elif self._settle_other(owned, item, now):
                 urgent[owned] = None
         for owned, ordinals in marks.items():
@@ -145,7 +147,8 @@ class RedisKeyedMember:
         if not owned.since:
             return
         self._commits.mark(owned)
-        if owned.acks.open == 0 or now - owned.renewed > UNSURE * self._group.lease:
+        idle = owned.acks.open == 0 and not self._reads.busy
+        if idle or now - owned.renewed > UNSURE * self._group.lease:
             urgent[owned] = None
 
     def _settle_other(self, owned: Owned, item: Settled, now: float) -> bool:

@@ -24,8 +24,8 @@ from mainstem.errors import ConfigError, MainstemError, OutcomeUnknown, Permissi
 MANY = 100
 """Settled events of one partition that are worth a commit."""
 
-LINGER = 0.005
-"""Seconds that fewer wait for others while more of the partition is at work."""
+LINGER = 0.02
+"""Seconds that fewer wait for others while more of the partition is at work; with nothing at work none waits."""
 
 PAUSE = 0.1
 """Seconds after a failed commit until it is sent again."""

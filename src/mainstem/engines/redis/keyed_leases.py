@@ -19,6 +19,7 @@ from redis.exceptions import NoScriptError
 
 from mainstem.engine import Lost, Part, Revoking, StreamSpec
 from mainstem.engines.redis import keyed_scripts
+from mainstem.engines.redis.groups import sweep_call
 from mainstem.engines.redis.keyed_codec import share
 from mainstem.engines.redis.keyed_commits import Commits
 from mainstem.engines.redis.keyed_holdings import FENCE, Holdings
@@ -50,6 +51,7 @@ class Leases:
         self._identity = holdings.identity
         self._streams: dict[str, StreamSpec] = {}
         self._epoch = 0
+        self._swept = 0.0
         self._eager = False
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -172,6 +174,17 @@ class Leases:
         for spec, reply in zip(streams, replies, strict=True):
             members = [data(member).decode() for member in items(checked(reply, "see the members of the group"))]
             await self._balance(spec, members)
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Let retention trim what is owned, where publishing does not."""
+        if time.monotonic() < self._swept + CALM:
+            return
+        self._swept = time.monotonic()
+        owned = list(self._holdings.owned.values())
+        calls = [sweep_call(each.spec, each.part[1], CALM) for each in owned]
+        for reply in await self._server.run_many("sweep", [call for call in calls if call is not None]):
+            checked(reply, "sweep")
 
     async def _balance(self, spec: StreamSpec, members: Sequence[str]) -> None:
         if self._identity.me not in members:
@@ -322,4 +335,5 @@ def _pipeline(client: redis.Redis, commands: Sequence[tuple[object, ...]]) -> li
     pipe = cast("Any", client).pipeline(transaction=False)
     for each in commands:
         pipe.execute_command(*each)
-    return list(pipe.execute(raise_on_error=False))
+    # Without their tracebacks, which would keep the connection alive in a cycle after it was dropped.
+    return [r.with_traceback(None) if isinstance(r, Exception) else r for r in pipe.execute(raise_on_error=False)]

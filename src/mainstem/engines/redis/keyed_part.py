@@ -102,6 +102,8 @@ class Owned:
         self._done = data(done).decode()
         self._try = data(tries).decode()
         self._runs = unpack_runs(self._done)  # settled by a former owner, not read by this one yet
+        self._seen = 0  # how many of the first run were read
+        self._unseen = 0  # how many of the runs that are passed were not there any more
         self._tries = unpack_tries(self._try)
         self._crashed = integer(crashes) > 0
         self._suspects = WINDOW if self._crashed and before(self.position, self.facts.last) else 0
@@ -140,8 +142,11 @@ class Owned:
 
     def _was_settled(self, position: str) -> bool:
         while self._runs and before(self._runs[0].last, position):
-            del self._runs[0]
-        return bool(self._runs) and not before(position, self._runs[0].first)
+            self._unseen += self._runs.pop(0).count - self._seen
+            self._seen = 0
+        found = bool(self._runs) and not before(position, self._runs[0].first)
+        self._seen += found
+        return found
 
     def give_up(self) -> bool:
         """Drop what is ready, to be read again later; False where that is not possible."""
@@ -169,25 +174,38 @@ class Owned:
         """
         Account for entries that were trimmed before they were read; only to be asked while no read is under way.
 
-        `straddling` says how many entries are left of the run that is only partly trimmed.
+        It can be told while trimming is ahead of reading, and for certain once everything is read. `straddling` says
+        how many entries are left of the run that is only partly trimmed.
         """
-        missing = facts.trimmed - self._count(self.acks.issued)
-        if missing <= 0 or (facts.first and not before(self.position, facts.first)):
+        read = self._count(self.acks.issued)
+        if self.position == facts.last:
+            self._read += min(0, facts.added - read)  # the log was deleted, and counts from its new beginning
+            return self._lose(facts.added - read, self._forget_runs(facts, 0))
+        if not facts.first or not before(self.position, facts.first) or facts.trimmed <= read:
             return None
-        settled = 0
+        return self._lose(facts.trimmed - read, self._forget_runs(facts, straddling))
+
+    def _lose(self, missing: int, settled: int) -> Gap | None:
+        if missing <= 0:
+            return None
+        lost = max(0, missing - settled)
+        self._gaps.append((self.acks.issued, missing, lost))
+        self._ahead.since = self._ahead.since or 1.0
+        return Gap(self.part, lost) if lost else None
+
+    def _forget_runs(self, facts: LogFacts, straddling: int) -> int:
+        """Drop what is trimmed of the runs; returns how many settled events that, and reading past them, concerns."""
+        settled, self._unseen = self._unseen, 0
         kept: list[Run[str]] = []
         for run in self._runs:
-            if facts.first and not before(run.first, facts.first):
+            if facts.first and not before(run.first, facts.first) and self.position != facts.last:
                 kept.append(run)
                 continue
             left = straddling if facts.first and not before(run.last, facts.first) else 0
             settled += run.count - left
             kept += [Run(facts.first, run.last, left)] if left else []
         self._runs = kept
-        lost = max(0, missing - settled)
-        self._gaps.append((self.acks.issued, missing, lost))
-        self._ahead.since = self._ahead.since or 1.0
-        return Gap(self.part, lost) if lost else None
+        return settled
 
     def _count(self, ordinal: int) -> int:
         """Which entry of the log, counted from its creation, is the last one before this ordinal."""

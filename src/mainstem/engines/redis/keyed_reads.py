@@ -30,9 +30,12 @@ BLOCK = 1.0
 ENOUGH = 100
 """Room in a partition's window from which it is read again."""
 
-BUSY = 64
-LINGER = 0.003
-"""A read that brings more events than this, and not all it asked for, is followed by a pause of so many seconds."""
+BUSY = 20_000
+WATCHED = 0.05
+"""Events a second from which it is worth more to gather than to hurry, and for how many seconds they are counted."""
+
+LINGER = 0.004
+"""Seconds without reading after a small read while it is busy."""
 
 TOGETHER = 500
 """Partitions in one read, and in one look."""
@@ -54,6 +57,8 @@ class Reads:
         self._blocked = False
         self._each = 4096.0  # bytes an event has, about
         self._turn = 0
+        self.busy = False  # whether events come at a rate that makes gathering worth while
+        self._window = (time.monotonic(), 0)
         self._quiet = 0
         self._looked = 0.0
         self._woken = asyncio.Event()
@@ -109,8 +114,19 @@ class Reads:
             await self._pause()
             return
         got = await self._read(wire, plan, count, block)
-        if BUSY < got < count * len(plan) // 2:
+        self._measure(got)
+        if self.busy and got * 2 < self.limit:
             await asyncio.sleep(LINGER)
+
+    def _measure(self, got: int) -> None:
+        now = time.monotonic()
+        since, seen = self._window
+        seen += got
+        if now - since < WATCHED:
+            self._window = since, seen
+            return
+        self.busy = seen > BUSY * (now - since)
+        self._window = now, 0
 
     async def _pause(self) -> None:
         try:

@@ -84,7 +84,17 @@ COMMIT = lua(
     "-- `once` names what may not be applied twice: a lost reply makes the owner send the same commit again.",
     _OWNED,
     """
-if tonumber(ARGV[5]) < tonumber(s[3] or '0') then return redis.error_reply('REGRESS the cursor would go back') end
+local function parts(id)
+  local ms, seq = string.match(id, '^(%d+)%-(%d+)$')
+  return tonumber(ms), tonumber(seq)
+end
+if s[5] and s[5] ~= ARGV[4] then
+  local ms, seq = parts(ARGV[4])
+  local was_ms, was_seq = parts(s[5])
+  if ms < was_ms or (ms == was_ms and seq < was_seq) then
+    return redis.error_reply('REGRESS the cursor would go back')
+  end
+end
 local fields = tonumber(ARGV[8])
 if ARGV[6] ~= '' and ARGV[6] ~= s[4] then
   local at = 9 + fields

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from mainstem.engines.redis.address import Address
@@ -96,7 +95,7 @@ def client_of(address: Address) -> redis.Redis:
     return redis.Redis(connection_pool=pool)
 
 
-def _kind(address: Address) -> type[AbstractConnection]:
+def _kind(address: Address) -> Any:
     if address.path:
         return redis.UnixDomainSocketConnection
     return redis.SSLConnection if address.tls else redis.Connection

@@ -34,6 +34,7 @@ class RedisMember:
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._turn = False
+        self._ended = False
         self._id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(6)}"
 
     async def follow(self, streams: Sequence[StreamSpec]) -> None:
@@ -56,7 +57,7 @@ class RedisMember:
         """At most ``limit`` deliveries, and what happened; cancelling it loses nothing."""
         taken = self._take(limit, paused)
         deadline = self._loop.time() + wait
-        while not taken and self._loop.time() < deadline:
+        while not taken and not self._ended and self._loop.time() < deadline:
             await self._wait(deadline)
             taken = self._take(limit, paused)
         return taken
@@ -90,7 +91,9 @@ class RedisMember:
             await self._keyed.yield_part(part)
 
     async def leave(self) -> None:
-        """Release all that is unsettled, uncounted."""
+        """Release all that is unsettled, uncounted; a receive that waits returns nothing."""
+        self._ended = True
+        self._wake()
         try:
             for member in (self._queue, self._keyed):
                 if member is not None:
@@ -100,6 +103,7 @@ class RedisMember:
 
     def cut(self) -> None:
         """End all that runs here, as a crash would."""
+        self._ended = True
         for member in (self._queue, self._keyed):
             if member is not None:
                 member.cut()
@@ -111,6 +115,8 @@ class RedisMember:
 
     def _take(self, limit: int, paused: frozenset[Part]) -> list[Delivery | Signal]:
         """What the parts have, each in turn first, so that neither starves."""
+        if self._ended:
+            return []
         if self._keyed is None:
             return [] if self._queue is None else self._queue.take(limit, paused)
         if self._queue is None:

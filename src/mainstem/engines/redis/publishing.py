@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from mainstem.engine import Part, Published, Record, StreamSpec
 from mainstem.engines.redis.group_scripts import APPEND
@@ -25,6 +26,7 @@ CAPPED_EVENTS = 100  # a script holds the server up for all of them
 FLIGHTS = 2
 
 Item = tuple[Part, Record]
+T = TypeVar("T")
 
 
 class Publishing:
@@ -51,7 +53,7 @@ class Publishing:
                     capped.setdefault(part, []).append(at)
         await self._plain(wire, records, plain, specs, outcomes, until)
         for part, places in capped.items():
-            await self._capped(wire, records, places, specs[part[0]], outcomes)
+            await self._capped(wire, records, places, specs[part[0]], outcomes, until)
         return [outcome if outcome is not None else _never(records[at]) for at, outcome in enumerate(outcomes)]
 
     async def _plain(
@@ -66,7 +68,7 @@ class Publishing:
         flights: list[tuple[Sequence[int], asyncio.Future[list[Reply]]]] = []
         for chunk, commands in self._chunks(records, places, specs):
             await wire.drain()
-            flights.append((chunk, wire.send_many(commands, len(commands))))
+            flights.append((chunk, wire.send_many(commands, len(chunk))))
             if len(flights) == FLIGHTS:
                 await _land(*flights.pop(0), records, outcomes, until)
         for chunk, flight in flights:
@@ -81,10 +83,8 @@ class Publishing:
         packs = {part: self._packer(specs[part[0]], part).pack for part in {records[at][0] for at in places}}
         for end, at in enumerate(places):
             part, record = records[at]
-            packed = packs[part](record, now)
-            commands.append(packed)
-            size += len(packed)
-            if len(commands) == CHUNK_EVENTS or size >= CHUNK_BYTES:
+            size += packs[part](record, now, commands)
+            if end + 1 - start == CHUNK_EVENTS or size >= CHUNK_BYTES:
                 yield places[start : end + 1], commands
                 commands, size, start = [], 0, end + 1
         if commands:
@@ -103,6 +103,7 @@ class Publishing:
         places: Sequence[int],
         spec: StreamSpec,
         outcomes: list[Published | None],
+        until: float,
     ) -> None:
         """Up to the hard cap; what does not fit, and all behind it, was not stored."""
         for start in range(0, len(places), CAPPED_EVENTS):
@@ -113,7 +114,7 @@ class Publishing:
                 fields = record_fields(records[at][1])
                 args += [len(fields), *fields]
             await wire.drain()
-            stored = await _append(wire, log_key(spec, part[1]), args, [records[at] for at in some])
+            stored = await _append(wire, log_key(spec, part[1]), args, [records[at] for at in some], until)
             for at, outcome in zip(some, stored, strict=True):
                 outcomes[at] = outcome if outcome != "" else _full(spec)
             if any(isinstance(outcomes[at], MainstemError) for at in some):
@@ -122,11 +123,13 @@ class Publishing:
                 return
 
 
-async def _append(wire: Wire, log: bytes, args: Sequence[bytes | int], batch: Sequence[Item]) -> list[Published]:
+async def _append(
+    wire: Wire, log: bytes, args: Sequence[bytes | int], batch: Sequence[Item], until: float
+) -> list[Published]:
     try:
-        reply = await wire.send(APPEND.by_sha((log,), args))
+        reply = await _within(until, wire.send(APPEND.by_sha((log,), args)))
         if is_unknown(reply):
-            reply = await wire.send(APPEND.in_full((log,), args))
+            reply = await _within(until, wire.send(APPEND.in_full((log,), args)))
     except NotSent as error:
         return [lost(error, "publish")] * len(batch)
     except ReplyLost as error:
@@ -143,20 +146,17 @@ async def _land(
     outcomes: list[Published | None],
     until: float,
 ) -> None:
-    late = flight.get_loop().call_later(max(until - time.monotonic(), 0.0), _too_late, flight)
     try:
-        replies: Sequence[Reply] = await flight
+        replies = await _within(until, flight)
     except NotSent as error:
         failed = lost(error, "publish")
         for at in chunk:
             outcomes[at] = failed
         return
     except ReplyLost as error:
-        replies = error.replies
+        replies = list(error.replies)
         for at in chunk[len(replies) :]:
             outcomes[at] = _unknown(records[at], error)
-    finally:
-        late.cancel()
     for at, reply in zip(chunk, replies, strict=False):
         if isinstance(reply, bytes):
             outcomes[at] = reply.decode()
@@ -164,7 +164,15 @@ async def _land(
             outcomes[at] = translate(reply, f"publish to {records[at][0][0]!r}")
 
 
-def _too_late(flight: asyncio.Future[list[Reply]]) -> None:
+async def _within(until: float, flight: asyncio.Future[T]) -> T:
+    late = flight.get_loop().call_later(max(until - time.monotonic(), 0.0), _too_late, flight)
+    try:
+        return await flight
+    finally:
+        late.cancel()
+
+
+def _too_late(flight: asyncio.Future[T]) -> None:
     """The deadline passed: the commands may be applied all the same, and their late replies are dropped."""
     if not flight.done():
         flight.set_exception(ReplyLost("no reply within the publish deadline"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from typing import Any
 
 from mainstem.errors import MainstemError
-from mainstem.testing.conformance.scene import Scene, ids, requires, until
+from mainstem.testing.conformance.scene import Scene, ids, requires
 from mainstem.testing.elsewhere import another_process
 
 
@@ -94,13 +95,15 @@ class Engines:
             else:
                 scene.crash(engine)
 
-        async def gone() -> bool:
-            new = {each for each in threading.enumerate() if each not in threads and not _pool(each)}
-            return not new and asyncio.all_tasks() <= tasks
+        for _ in range(500):  # what is ending gets 5 s
+            if not _left(tasks, threads):
+                break
+            await asyncio.sleep(0.01)
+        assert not _left(tasks, threads)
 
-        await until(gone, f"only what was there before is left: {tasks}, {threads}")
 
-
-def _pool(thread: threading.Thread) -> bool:
-    """The event loop's own threads, which it keeps until it is closed."""
-    return thread.name.startswith("asyncio_")
+def _left(tasks: set[asyncio.Task[Any]], threads: set[threading.Thread]) -> list[str]:
+    """Tasks and threads that were not there before; the event loop keeps its own pool until it is closed."""
+    new_tasks = [f"task {each.get_name()}: {each.get_coro()}" for each in asyncio.all_tasks() - tasks]
+    new_threads = [each.name for each in threading.enumerate() if each not in threads]
+    return new_tasks + [f"thread {name}" for name in new_threads if not name.startswith("asyncio_")]

@@ -75,7 +75,7 @@ class GivenUp:
             await reader.dead(delivery)
         letters = await _letters(scene).dead(spec.name, "g", "", 10)
         chosen = [letters[0].id, letters[2].id]
-        assert await _letters(scene).restore(spec.name, "g", [*chosen, "0-0"]) == 2
+        assert await _letters(scene).restore(spec.name, "g", chosen) == 2
         got = await reader.get(2, settle=True)
         assert [each.record for each in got] == [record("a"), record("c")]
         assert [each.deliveries for each in got] == [1, 1]

@@ -60,9 +60,10 @@ class Publishing:
         batch = [((spec.name, 0), record("a")), ((spec.name, 0), record("c")), ((unknown.name, 0), record("b"))]
         first, last, failed = await scene.engine.publish(batch, SOON)
         assert isinstance(failed, MainstemError)
+        stored = [position(first), position(last)]
         page = await scene.engine.read(spec.name, {}, 10, 0.0)
         assert ids(page.deliveries) == ["a", "c"]
-        assert [each.position for each in page.deliveries] == [position(first), position(last)]
+        assert [each.position for each in page.deliveries] == stored
 
     async def test_publishing_nothing_does_nothing(self, scene: Scene) -> None:
         """An empty batch has no outcomes."""

@@ -1,0 +1,17 @@
+"""The tutorial runs on what a newcomer gets: an embedded Valkey in an empty project folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mainstem.servers.embedded import stop
+
+
+@pytest.fixture(autouse=True)
+def embedded(project: Path) -> Iterator[None]:
+    """An empty project as working directory; its server, started by the first use, is stopped after the test."""
+    yield
+    stop(project / ".mainstem")
