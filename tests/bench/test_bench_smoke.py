@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from mainstem.bench import limit, payload
 from mainstem.bench.command import names, run
-from mainstem.bench.raw import RawLink
+from mainstem.bench.program import Job
+from mainstem.bench.raw import RawLink, preload
+from mainstem.engines.redis.layout import FIELDS
 from mainstem.errors import ConfigError, Unavailable
 
 
@@ -51,10 +54,36 @@ def test_a_producer_and_a_consumer_on_a_server_of_its_own_which_is_gone_afterwar
     report = measured(capsys, None, "keyed")
     lines = {line["work"]: line for line in report["results"]}
     assert lines["keyed, out of order"]["ours"] == 0
-    assert lines["keyed (16 partitions, 10,000 keys), us of server CPU/event"]["ours"] > 0
-    assert lines["keyed (16 partitions, 10,000 keys), AOF bytes/event"]["ours"] > 300  # as long as the event, at least
+    assert lines["keyed (16 partitions, 10,000 keys), server CPU"]["ours"] > 0
+    assert lines["keyed (16 partitions, 10,000 keys), AOF"]["ours"] > 300  # as long as the event, at least
     assert report["settings"]["appendfsync"] == "everysec"
     assert set(Path(tempfile.gettempdir()).glob("mainstem-bench-*")) == folders
+
+
+def test_the_limit_stores_the_same_event_with_and_without_redis_benchmark(
+    valkey_url: str, stream_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if limit.tool() is None:
+        pytest.skip("redis-benchmark is not installed")
+    assert limit.publish(Job(url=valkey_url, stream=f"{stream_name}-a", count=1000))["rate"] > 0
+    monkeypatch.setenv("PATH", "")
+    assert "no redis-benchmark" in limit.describe()
+    assert limit.publish(Job(url=valkey_url, stream=f"{stream_name}-b", count=1000))["rate"] > 0
+    with RawLink(valkey_url) as link:
+        for name in (f"{stream_name}-a", f"{stream_name}-b"):
+            assert link.call("XLEN", name) == 1000
+            ((_, fields),) = link.call("XRANGE", name, "-", "+", "COUNT", "1")
+            assert payload.read(dict(zip(fields[::2], fields[1::2], strict=True))).data == payload.order(0)
+
+
+def test_what_is_preloaded_reads_like_what_mainstem_publishes(valkey_url: str, stream_name: str) -> None:
+    with RawLink(valkey_url) as link:
+        preload(link, [stream_name], 1234)
+        assert link.call("XLEN", stream_name) == 1234
+        ((_, fields),) = link.call("XREVRANGE", stream_name, "+", "-", "COUNT", "1")
+    assert fields[::2] == list(FIELDS)
+    item = payload.read(dict(zip(fields[::2], fields[1::2], strict=True)))
+    assert (item.key, item.data) == (payload.key(1233), payload.order(1233))
 
 
 def test_what_cannot_be_measured_is_refused_in_a_sentence() -> None:

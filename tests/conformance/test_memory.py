@@ -17,4 +17,4 @@ class TestMemory(EngineConformance):
         async def another() -> Engine:
             return MemoryEngine(store)
 
-        return Harness(another, lease=0.3, stall=MemoryEngine.stall)
+        return Harness(another, lease=0.2, stall=MemoryEngine.stall)

@@ -14,7 +14,7 @@ from mainstem.engine import Abilities
 from mainstem.testing.conformance import EngineConformance, required
 
 _FILE = Path(__file__).with_name("broken_suite.py")
-_PROCESSES = 4  # these tests mostly wait for what a broken engine never does
+_PROCESSES = 6  # these tests mostly wait for what a broken engine never does
 _PAIRS = [(kind.__name__, test) for kind, tests in CAUGHT_BY.items() for test in tests]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
@@ -135,7 +136,7 @@ def check_owners(notes: Sequence[Note]) -> None:
         spans[note.partition].setdefault((note.member, note.ordinal >> 40), []).append(note.at)
     for partition, owners in spans.items():
         ordered = sorted((min(times), max(times), owner) for owner, times in owners.items())
-        for (_, ended, one), (began, _, other) in zip(ordered, ordered[1:], strict=False):
+        for (_, ended, one), (began, _, other) in itertools.pairwise(ordered):
             assert ended <= began, f"partition {partition} was held by {one} until {ended} and by {other} from {began}"
 
 
@@ -160,10 +161,7 @@ class Worker:
     path: Path
 
     def lines(self) -> list[dict[str, object]]:
-        found: list[dict[str, object]] = []
-        for line in self.path.read_text().splitlines() if self.path.exists() else []:
-            found.append(json.loads(line))
-        return found
+        return [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
 
     def notes(self) -> list[Note]:
         return [Note(**line["note"]) for line in self.lines() if "note" in line]  # type: ignore[arg-type]

@@ -14,7 +14,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from engines.keyed_lab import NOTHING, note_of, open_server
-
 from mainstem.engine import Delivery, Done, GroupSpec, Lost, Revoking, StreamSpec
 from mainstem.engines.redis.keyed import RedisKeyedMember
 
@@ -45,7 +44,7 @@ async def main(orders: dict[str, object]) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             if item.record.data == str(orders.get("blocks", "none")).encode():
                 tell(blocking=time.monotonic())
-                time.sleep(float(str(orders["blocks_for"])))
+                time.sleep(float(str(orders["blocks_for"])))  # noqa: ASYNC251 - the handler that hogs the loop
                 tell(unblocked=time.monotonic())
             await asyncio.sleep(pause)
             fenced = await member.settle([Done(item)])

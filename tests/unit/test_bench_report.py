@@ -140,7 +140,7 @@ def test_keyed_mode_fails_when_order_was_not_kept() -> None:
     lost = judged("keyed", **{KEYED: [{**fast, "disorder": 2.0}], QUEUE: [slow]})
     assert kept["keyed, out of order"].met is True
     assert lost["keyed, out of order"].met is False
-    assert kept["keyed (16 partitions, 10,000 keys), events/s"].ratio == 2.0
+    assert kept["keyed (16 partitions, 10,000 keys), rate"].ratio == 2.0
 
 
 def test_own_overhead_is_our_time_less_that_of_the_raw_client() -> None:

@@ -56,7 +56,7 @@ def _ours(program: str) -> Side:
 
 
 def _sizes(what: str, sizes: Sequence[int]) -> tuple[Side, ...]:
-    return tuple(Side(f"{size:,} {what}", (f"ours.{what}",), size=size) for size in sizes)
+    return tuple(Side(f"{size:,} {what if size > 1 else what[:-1]}", (f"ours.{what}",), size=size) for size in sizes)
 
 
 _END_TO_END = (
@@ -113,17 +113,17 @@ def _end_to_end(runs: Runs) -> list[Result]:
 def _keyed(runs: Runs) -> list[Result]:
     both = {KEYED: runs[KEYED], QUEUE: runs[QUEUE]}
     disorder = sum(run.get("disorder", 0) for run in runs[KEYED])
-    measures = (("rate", RATE), ("server_cpu_us", "us of server CPU/event"), ("aof_bytes", "AOF bytes/event"))
+    measures = (("rate", "rate", RATE), ("server_cpu_us", "server CPU", "us/event"), ("aof_bytes", "AOF", "B/event"))
     lines = [
         report.against(
-            f"keyed (16 partitions, 10,000 keys), {unit}",
+            f"keyed (16 partitions, 10,000 keys), {what}",
             spread(both[KEYED], figure),
             spread(both[QUEUE], figure),
             unit=unit,
             peer_name=QUEUE,
             goal=Goal(">=", 1.2) if figure == "rate" else None,
         )
-        for figure, unit in measures
+        for figure, what, unit in measures
     ]
     order = [{"disorder": disorder}] if runs[KEYED] else []
     return [*lines, report.alone("keyed, out of order", spread(order, "disorder"), unit="events", goal=Goal("<=", 0))]

@@ -52,7 +52,7 @@ class Crew:
         self._job = msgspec.json.encode(job) + b"\n"
         self._on_report = on_report
         self._on_line = on_line
-        self._stopping = False
+        self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -62,17 +62,20 @@ class Crew:
 
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._keep(seat), name=f"demo-worker-{seat.number}") for seat in self.seats]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-        self.failed.cancel()
+        if not self.failed.cancel():
+            self.failed.exception()  # whoever left early need not have looked at it
 
     async def stop(self) -> None:
         """Let every worker drain and end; returns when all of their reports were read."""
-        self._stopping = True
+        self._stop.set()
         for seat in self.seats:
             if seat.pid is not None and seat.process is not None:
                 seat.process.terminate()
@@ -83,25 +86,28 @@ class Crew:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
+            self.failed.set_exception(error)
+
     async def _keep(self, seat: Seat) -> None:
-        while not self._stopping:
+        while not self._stop.is_set():
             begun = time.monotonic()
             code = await self._run(seat)
-            if self._stopping:
+            if self._stop.is_set():
                 return
             seat.deaths += 1
             seat.early_deaths = seat.early_deaths + 1 if time.monotonic() - begun < SHORT_LIFE else 0
             self._on_line(f"worker {seat.number} died ({_cause(code)}) and is started again")
-            if seat.early_deaths >= DEATHS and not self.failed.done():
-                self.failed.set_exception(MainstemError(f"worker {seat.number} cannot run: {seat.said or _cause(code)}"))
-                return
+            if seat.early_deaths >= DEATHS:
+                raise MainstemError(f"worker {seat.number} cannot run: {seat.said or _cause(code)}")
             await asyncio.sleep(PAUSE)
 
     async def _run(self, seat: Seat) -> int:
         """One life of a worker."""
-        # A group of its own: the terminal's Ctrl-C is for us, who let the workers finish first.
+        # A session of its own: the terminal's Ctrl-C is for us, who let the workers finish first.
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mainstem.demo.worker", stdin=PIPE, stdout=PIPE, stderr=PIPE, process_group=0
+            sys.executable, "-m", "mainstem.demo.worker", stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
         )
         seat.process = process
         try:
@@ -132,7 +138,7 @@ class Crew:
         assert process.stderr is not None
         while line := await process.stderr.readline():
             seat.said = line.decode(errors="replace").strip() or seat.said
-            if seat.said and not self._stopping:
+            if seat.said and not self._stop.is_set():
                 self._on_line(f"worker {seat.number}: {seat.said}")
 
 

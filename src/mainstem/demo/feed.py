@@ -13,7 +13,7 @@ from typing import Any
 from mainstem.demo.ledger import Ledger, digest
 from mainstem.demo.pipeline import Bar, Job, Streams
 from mainstem.demo.replay import Moment
-from mainstem.errors import MainstemError, OutcomeUnknown, Unavailable
+from mainstem.errors import MainstemError, OutcomeUnknown
 from mainstem.event import StreamEvent
 from mainstem.stream import EventStream
 
@@ -81,5 +81,5 @@ class Feed:
                 continue
             self._ledger.take_back(identity)
             failure = outcome
-        if failure is not None and not isinstance(failure, Unavailable):
+        if failure is not None:
             raise failure

@@ -27,6 +27,7 @@ ROW_LIMIT = 1_000_000
 
 _ALIASES = {"ticker": "symbol", "date": "time", "datetime": "time", "timestamp": "time", "vol": "volume"}
 _BAR = ("symbol", "time", "open", "high", "low", "close")
+_NONE: list[str] = []
 _TRADE = ("symbol", "time", "price")
 
 
@@ -85,7 +86,7 @@ def _sample_path() -> Path:
         if path.is_file():
             return path
     raise ConfigError(
-        'the demo\'s market data is not installed: pip install "mainstem[demo]", or replay a file of your own with --csv.'
+        'the demo has no market data: pip install "mainstem[demo]", or replay a file of your own with --csv FILE.'
     )
 
 
@@ -106,7 +107,7 @@ def _read(path: Path, source: str) -> Market:
 def _rows(text: str, path: Path) -> tuple[DailyBar, ...] | tuple[Trade, ...]:
     head = text.split("\n", 1)[0]
     lines = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=head.count))
-    columns = [_column(name) for name in next(lines, [])]
+    columns = [_column(name) for name in next(lines, _NONE)]
     if set(_BAR) <= set(columns):
         bars = [_bar(cells, path, line) for line, cells in _cells(lines, columns, path)]
         return tuple(sorted(_some(bars, path), key=lambda bar: bar.time))
@@ -144,7 +145,7 @@ def _cells(lines: Iterator[list[str]], columns: list[str], path: Path) -> Iterat
 def _bar(cells: Mapping[str, str], path: Path, line: int) -> DailyBar:
     opened, high, low, close = (_price(cells, name, path, line) for name in ("open", "high", "low", "close"))
     if not low <= min(opened, close) or not max(opened, close) <= high:
-        raise ConfigError(f"{path}, line {line}: open {opened:g} and close {close:g} are not within {low:g} to {high:g}.")
+        raise ConfigError(f"{path}, line {line}: open {opened:g} or close {close:g} is not within {low:g} to {high:g}.")
     volume = _number(cells["volume"]) if cells.get("volume") else 0.0
     if not 0 <= volume < math.inf:
         raise ConfigError(f"{path}, line {line}: volume {cells['volume']!r:.40} is not a number from 0.")
@@ -188,4 +189,3 @@ def _time(cells: Mapping[str, str], path: Path, line: int) -> datetime:
             f"{path}, line {line}: {text!r:.40} is not a time: write 2026-01-31, 2026-01-31T09:30:00Z or Unix seconds."
         ) from error
     return at if at.tzinfo else at.replace(tzinfo=UTC)
-

@@ -8,10 +8,10 @@ them is not.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import groupby, zip_longest
+from itertools import groupby, pairwise, zip_longest
 
 from mainstem.demo.market import DailyBar, Market, Trade
 from mainstem.demo.pipeline import Bar, Tick
@@ -37,8 +37,9 @@ def replay(market: Market) -> Iterator[Moment]:
     lap = 0
     while True:
         lap += 1
-        for _, rows in groupby(market.rows, key=lambda row: row.time):
-            yield from _together([_moments(row, lap) for row in rows])
+        rows: Sequence[DailyBar | Trade] = market.rows
+        for _, same_time in groupby(rows, key=lambda row: row.time):
+            yield from _together([_moments(row, lap) for row in same_time])
 
 
 def _moments(row: DailyBar | Trade, lap: int) -> list[Moment]:
@@ -60,7 +61,7 @@ def path(bar: DailyBar) -> list[float]:
     turns = [bar.open, bar.low, bar.high, bar.close] if low_first else [bar.open, bar.high, bar.low, bar.close]
     noise = (bar.high - bar.low) * NOISE
     prices = [bar.open]
-    for start, end in zip(turns, turns[1:], strict=False):
+    for start, end in pairwise(turns):
         for part in (1 / 3, 2 / 3):
             between = start + (end - start) * part + draw.uniform(-noise, noise)
             prices.append(round(min(max(between, bar.low), bar.high), 4))

@@ -82,8 +82,12 @@ class Claims:
             self._claimed.clear()
             self._trust = min(MOST, self._trust * 2)
             if self._more:
-                self._next = 0.0
-                self._event.set()
+                self.hurry()
+
+    def hurry(self) -> None:
+        """Something is not as expected: look now."""
+        self._next = 0.0
+        self._event.set()
 
     async def tend(self) -> None:
         """Until cancelled. A server that is away is asked again at the next tick."""

@@ -72,8 +72,9 @@ class Desk:
             else:
                 others.append(item)
         runs = [run for run in runs if run[1]]
-        if runs:
-            await self._acknowledge(runs)
+        if runs and not await self._acknowledge(runs):
+            refused = {entry for _, entries in runs for entry in entries}
+            fenced += [each.delivery for each in items if type(each) is Done and _entry(each.delivery) in refused]
         return fenced + await self._settle_others(others) if others else fenced
 
     async def release(self, holds: Sequence[Hold]) -> None:
@@ -111,8 +112,11 @@ class Desk:
             fenced += await self._ask(source, deliveries)
         return fenced
 
-    async def _acknowledge(self, runs: Sequence[_Run]) -> None:
-        """One XACK a stream, on the reading connection if nothing blocks there: it leaves with the next read."""
+    async def _acknowledge(self, runs: Sequence[_Run]) -> bool:
+        """One XACK a stream, on the reading connection if nothing blocks there: it leaves with the next read.
+
+        False if none of them was pending any more: somebody moved the group.
+        """
         by_source: dict[Source, list[bytes]] = {}
         for hold, entries in runs:
             self._intake.let_go(hold, len(entries))
@@ -123,13 +127,15 @@ class Desk:
                 wire = await self._server.commands.get()
             futures = [wire.send(self._packed(source, entries)) for source, entries in by_source.items()]
             self._intake.read()
-            for future in futures:
-                checked(await future, "acknowledge events")
+            acknowledged = sum([integer(checked(await future, "acknowledge events")) for future in futures])
         except BaseException as error:
             self._keep(runs, sent=not isinstance(error, NotSent | MainstemError))
             if isinstance(error, ConnectionGone):
                 raise lost(error, "acknowledge events", changes=True) from error
             raise
+        if acknowledged < sum([len(entries) for _, entries in runs]):
+            self._claims.hurry()
+        return acknowledged > 0
 
     def _packed(self, source: Source, entries: Sequence[bytes]) -> bytes:
         ids = b"".join([b"$%d\r\n%b\r\n" % (len(entry), entry) for entry in entries])

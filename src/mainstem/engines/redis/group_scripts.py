@@ -133,10 +133,10 @@ return 1
 SWEEP = lua(
     _IDS,
     """
--- KEYS[2]: the sweeper's turn, taken for ARGV[2] ms; ARGV[3]: 'MINID' and ARGV[4] the oldest id to keep, or 'READ':
+-- KEYS[2]: the sweeper's turn, taken for ARGV[1] ms; ARGV[2]: 'MINID' and ARGV[3] the oldest id to keep, or 'READ':
 -- what every group has settled goes. Returns how many went.
-if not redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[2]) then return 0 end
-if ARGV[3] == 'MINID' then return redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[4]) end
+if not redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[1]) then return 0 end
+if ARGV[2] == 'MINID' then return redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[3]) end
 local keep = nil
 for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local group = map(flat)

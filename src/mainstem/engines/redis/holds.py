@@ -58,7 +58,7 @@ class Hold:
 Entry = tuple[bytes, Sequence[bytes]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Page:
     """Entries received and not handed out; ``at`` is the next one, ``deliveries`` missing: the first for all."""
 

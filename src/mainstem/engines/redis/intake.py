@@ -58,6 +58,7 @@ class Intake:
         self._count = FIRST_COUNT
         self._each = 1 << 10
         self._sources: list[Source] = []
+        self._followed: frozenset[Source] = frozenset()
         self._readable: list[Source] = []
         self._hot: list[Source] = []
         self._rotation = 0
@@ -82,6 +83,7 @@ class Intake:
     def follow(self, sources: list[Source]) -> None:
         """Read these from the next read on."""
         self._sources = sources
+        self._followed = frozenset(sources)
         self._select()
 
     def pause(self, paused: frozenset[Part]) -> bool:
@@ -157,11 +159,13 @@ class Intake:
         self.holds.add(hold)
 
     def surplus(self) -> list[Page]:
-        """Take out what is paused and takes the room of the others; it is to be given back to the group."""
+        """Take out what is to be given back to the group: what is not followed any more, and what is paused and takes
+        the room of the others."""
+        strays = [page for page in self._pages if page.hold.source not in self._followed]
         paused = [page for page in self._pages if page.hold.source.part in self._paused]
-        if sum(page.left for page in paused) < self._limit or len(self._readable) == 0:
-            return []
-        return self._drop(paused)
+        if sum(page.left for page in paused) >= self._limit and self._readable:
+            strays += [page for page in paused if page not in strays]
+        return self._drop(strays) if strays else []
 
     def everything(self) -> list[Page]:
         """Take out all that was not handed out."""

@@ -108,6 +108,7 @@ class RedisKeyedMember:
                 urgent[owned] = None
         for owned, ordinals in marks.items():
             self._mark(owned, ordinals, now, urgent)
+        self._reads.wake()
         if urgent:
             fenced += await self._flush(urgent, items)
         return fenced
@@ -147,7 +148,7 @@ class RedisKeyedMember:
         if not owned.since:
             return
         self._commits.mark(owned)
-        idle = owned.acks.open == 0 and not self._reads.busy
+        idle = owned.acks.open == 0 and not self._holdings.busy
         if idle or now - owned.renewed > UNSURE * self._group.lease:
             urgent[owned] = None
 

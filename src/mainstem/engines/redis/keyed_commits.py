@@ -24,8 +24,9 @@ from mainstem.errors import ConfigError, MainstemError, OutcomeUnknown, Permissi
 MANY = 100
 """Settled events of one partition that are worth a commit."""
 
-LINGER = 0.02
-"""Seconds that fewer wait for others while more of the partition is at work; with nothing at work none waits."""
+LINGER = 0.005
+BUSY_LINGER = 0.02
+"""Seconds that fewer wait for others while more of the partition is at work, also while the group is busy."""
 
 PAUSE = 0.1
 """Seconds after a failed commit until it is sent again."""
@@ -49,7 +50,7 @@ class Commits:
         if owned.waiting >= MANY or owned.proposed is not None:
             self._wake.set()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LINGER, self._due)
+            self._timer = asyncio.get_running_loop().call_later(self._linger, self._due)
 
     async def flush(self, parts: Iterable[Owned]) -> None:
         """
@@ -82,6 +83,10 @@ class Commits:
         self.stop()
         await asyncio.wait([self._task])
 
+    @property
+    def _linger(self) -> float:
+        return BUSY_LINGER if self._holdings.busy else LINGER
+
     def _due(self) -> None:
         self._timer = None
         self._wake.set()
@@ -108,7 +113,7 @@ class Commits:
             self._holdings.changed()
 
     def _choose(self) -> list[Owned]:
-        edge = time.monotonic() - LINGER
+        edge = time.monotonic() - self._linger
         due: list[Owned] = []
         left: dict[Owned, None] = {}
         for owned in self._dirty:
@@ -118,7 +123,7 @@ class Commits:
                 left[owned] = None
         self._dirty = left
         if left and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LINGER, self._due)
+            self._timer = asyncio.get_running_loop().call_later(self._linger, self._due)
         return due
 
     def _call(self, owned: Owned, commit: Commit) -> Call:

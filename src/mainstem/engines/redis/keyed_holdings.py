@@ -41,6 +41,7 @@ class Holdings:
         self.owned: dict[Part, Owned] = {}
         self.full: dict[Owned, None] = {}  # those with something to hand out, the one whose turn it is first
         self.gone: set[str] = set()  # streams whose state was deleted while it was owned
+        self.busy = False  # whether events come at a rate that makes gathering worth while
         self.failure: MainstemError | None = None  # what `receive` has to raise
         self._signals: list[Signal] = []
         self._later: list[tuple[float, int, Owned, Delivery]] = []

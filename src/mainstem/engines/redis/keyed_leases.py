@@ -39,6 +39,9 @@ CALM = 1.0
 ATTEMPTS = 64
 """Partitions one write tries to acquire."""
 
+LAST_ROUND = 1.0
+"""Seconds that leaving waits for a renewal under way, which would make the member one again."""
+
 
 class Leases:
     """Takes, keeps and hands over partitions on behalf of one member."""
@@ -52,6 +55,7 @@ class Leases:
         self._streams: dict[str, StreamSpec] = {}
         self._epoch = 0
         self._swept = 0.0
+        self._in_round = False  # whether the thread renews at this moment
         self._eager = False
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -69,8 +73,7 @@ class Leases:
             new = [spec for name, spec in wanted.items() if name not in self._streams]
             await self._join(new)
             self._streams = wanted
-            for spec in gone:
-                await self._part_with(spec)
+            await self._part_with(gone)
             await self._tend()
         self._wake.set()
 
@@ -81,17 +84,19 @@ class Leases:
             if owned is None:
                 return
             try:
-                await self._hand_over(owned)
+                await self._hand_over([owned])
             except (Unavailable, OutcomeUnknown):
-                owned.revoked = time.monotonic()
+                owned.revoke(time.monotonic())
         self._wake.set()
 
     async def leave(self) -> None:
         """Hand everything over."""
         self.stop()
+        deadline = time.monotonic() + LAST_ROUND
+        while self._in_round and time.monotonic() < deadline:  # noqa: ASYNC110 - a thread sets it
+            await asyncio.sleep(0.002)
         async with self._turn:
-            for spec in list(self._streams.values()):
-                await self._part_with(spec)
+            await self._part_with(list(self._streams.values()))
 
     def stop(self) -> None:
         """Renew and acquire no more."""
@@ -108,6 +113,13 @@ class Leases:
     # ------------------------------------------------------------------------------------------------ in the thread
 
     def _renew(self, client: redis.Redis) -> None:
+        self._in_round = True
+        try:
+            self._round(client)
+        finally:
+            self._in_round = False
+
+    def _round(self, client: redis.Redis) -> None:
         owned = list(self._holdings.owned.values())
         streams = list(self._streams.values())
         identity = self._identity
@@ -162,9 +174,7 @@ class Leases:
     async def _tend(self) -> None:
         now = time.monotonic()
         self._stop_fenced()
-        for owned in list(self._holdings.owned.values()):
-            if owned.revoked is not None and owned.revoked <= now:
-                await self._take_away(owned)
+        await self._take_away([o for o in self._holdings.owned.values() if o.revoked is not None and o.revoked <= now])
         await self._restore_streams()
         streams = list(self._streams.values())
         name = self._identity.group.name
@@ -203,30 +213,35 @@ class Leases:
     def _revoke(self, surplus: Sequence[Owned]) -> None:
         deadline = time.monotonic() + self._identity.group.drain
         for owned in surplus:
-            owned.revoked = deadline
-            owned.ready.clear()
+            owned.revoke(deadline)
             self._holdings.tell(Revoking(owned.part, deadline))
 
-    async def _take_away(self, owned: Owned) -> None:
-        """The time to drain is over: what is not settled runs again elsewhere."""
-        if await self._hand_over(owned):
+    async def _take_away(self, parts: Sequence[Owned]) -> None:
+        """Hand over without waiting: what is not settled runs again elsewhere."""
+        if not parts:
+            return
+        for owned in parts:
+            owned.revoke(time.monotonic())
+        for owned in await self._hand_over(parts):
             self._holdings.tell(Lost(owned.part))
 
-    async def _hand_over(self, owned: Owned) -> bool:
-        """Commit and release; False when it was lost before it could be."""
-        owned.revoked = owned.revoked or time.monotonic()
-        while owned.since and self._holdings.holds(owned):
-            await self._commits.flush([owned])
-        if not self._holdings.holds(owned):
-            return False
-        owned.released = True
-        identity = self._identity
-        release = Call(keyed_scripts.RELEASE, owned.keys[:1], (identity.me, owned.token, int(owned.trusted)))
-        reply = await self._server.run_many("release a partition", [release])
-        self._holdings.drop(owned)
-        if isinstance(reply[0], ReplyError) and reply[0].code not in ("LOST", "GONE"):
-            raise translate(reply[0], f"release partition {owned.part}")
-        return True
+    async def _hand_over(self, parts: Sequence[Owned]) -> list[Owned]:
+        """Commit and release; returns those that were still ours to release."""
+        for owned in parts:
+            owned.uncount()
+        while dirty := [owned for owned in parts if owned.since and self._holdings.holds(owned)]:
+            await self._commits.flush(dirty)
+        held = [owned for owned in parts if self._holdings.holds(owned)]
+        me = self._identity.me
+        for owned in held:
+            owned.released = True
+        calls = [Call(keyed_scripts.RELEASE, o.keys[:1], (me, o.token, int(o.trusted))) for o in held]
+        replies = await self._server.run_many("release partitions", calls)
+        for owned, reply in zip(held, replies, strict=True):
+            self._holdings.drop(owned)
+            if isinstance(reply, ReplyError) and reply.code not in ("LOST", "GONE"):
+                raise translate(reply, f"release partition {owned.part}")
+        return held
 
     # ----------------------------------------------------------------------------------------------------- joining
 
@@ -253,13 +268,12 @@ class Leases:
                 await self._server.declare(spec)
             self._holdings.gone.discard(name)
 
-    async def _part_with(self, spec: StreamSpec) -> None:
-        for partition in spec.parts:
-            owned = self._holdings.owned.get((spec.name, partition))
-            if owned is not None:
-                await self._take_away(owned)
-        key = members_key(spec.name, self._identity.group.name)
-        await self._server.pipeline("leave the group", [command(b"ZREM", key, self._identity.me)], changes=True)
+    async def _part_with(self, streams: Sequence[StreamSpec]) -> None:
+        names = {spec.name for spec in streams}
+        await self._take_away([owned for owned in self._holdings.owned.values() if owned.part[0] in names])
+        keys = [members_key(name, self._identity.group.name) for name in names]
+        leave = [command(b"ZREM", key, self._identity.me) for key in keys]
+        await self._server.pipeline("leave the group", leave, changes=True)
 
     # --------------------------------------------------------------------------------------------------- acquiring
 

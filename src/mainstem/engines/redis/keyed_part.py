@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from mainstem.acks import Acks, Run
+from mainstem.acks import Acks
 from mainstem.engine import Back, Dead, Delivery, Gap, Part, StreamSpec
 from mainstem.engines.redis.keyed_codec import LogFacts, before, pack_runs, pack_tries, unpack_runs, unpack_tries
+from mainstem.engines.redis.keyed_ledger import Ledger
 from mainstem.engines.redis.layout import delivery_of, group_key, log_key
 from mainstem.engines.redis.replies import data, integer, items
 from mainstem.engines.redis.wire import Reply
@@ -85,6 +86,7 @@ class Owned:
         self.again: list[Delivery] = []  # restored dead letters, not handed out
         self.again_position = "0-0"
         self._again_out: str | None = None
+        self._trials: dict[str, int] = {}  # journalled and not settled; how often each was tried before
         self._ahead = _Ahead()
         self._unknown: Commit | None = None
         self._commits = 0
@@ -96,17 +98,13 @@ class Owned:
         self.position = data(cursor).decode()  # up to where it was read
         self.facts = LogFacts.of(log)
         self.acks: Acks[str] = Acks(self.position, self.first)
-        self._read = integer(read)  # entries of the log up to the ordinal `_read_at`
-        self._read_at = self.first
-        self._gaps: list[tuple[int, int, int]] = []  # at which ordinal, how many are missing, how many of them are lost
         self._done = data(done).decode()
         self._try = data(tries).decode()
-        self._runs = unpack_runs(self._done)  # settled by a former owner, not read by this one yet
-        self._seen = 0  # how many of the first run were read
-        self._unseen = 0  # how many of the runs that are passed were not there any more
+        self.ledger = Ledger(integer(read), self.first, unpack_runs(self._done))
         self._tries = unpack_tries(self._try)
         self._crashed = integer(crashes) > 0
         self._suspects = WINDOW if self._crashed and before(self.position, self.facts.last) else 0
+        self._blamed = self._suspects > 0  # the oldest event counts as tried by the owner that crashed
 
     # -------------------------------------------------------------------------------------------------- reading
 
@@ -123,7 +121,7 @@ class Owned:
         ]
         self.acks.deliver([delivery.position for delivery in page])
         self.position = page[-1].position
-        if self._runs or self._tries:
+        if self.ledger.runs or self._tries or self._blamed:
             page = self._known(page)
         self.ready += page
         return sum([len(delivery.record.data) for delivery in page])
@@ -132,26 +130,19 @@ class Owned:
         fresh: list[Delivery] = []
         done: list[int] = []
         for delivery in page:
-            if self._was_settled(delivery.position):
+            if self.ledger.was_settled(delivery.position):
                 done.append(ordinal_of(delivery))
                 continue
-            tried = self._tries.get(delivery.position)
-            fresh.append(delivery if tried is None else msgspec.structs.replace(delivery, deliveries=tried + 1))
+            tried = self._tries.get(delivery.position, int(self._blamed))
+            self._blamed = False
+            fresh.append(msgspec.structs.replace(delivery, deliveries=tried + 1) if tried else delivery)
         self.acks.settle(done)
         return fresh
-
-    def _was_settled(self, position: str) -> bool:
-        while self._runs and before(self._runs[0].last, position):
-            self._unseen += self._runs.pop(0).count - self._seen
-            self._seen = 0
-        found = bool(self._runs) and not before(position, self._runs[0].first)
-        self._seen += found
-        return found
 
     def give_up(self) -> bool:
         """Drop what is ready, to be read again later; False where that is not possible."""
         first = ordinal_of(self.ready[0]) if self.ready else self.acks.issued
-        if first + len(self.ready) != self.acks.issued or any(gap[0] > first for gap in self._gaps):
+        if first + len(self.ready) != self.acks.issued or self.ledger.has_gap_behind(first):
             return False
         self.acks.retract(len(self.ready))
         self.position = self.acks.last
@@ -163,53 +154,16 @@ class Owned:
         """How many more events may be read now; none while it is handed over."""
         return 0 if self.revoked is not None else WINDOW - self.acks.span
 
-    def straddling(self, facts: LogFacts) -> Run[str] | None:
-        """The run of settled entries of which trimming took only a part, if there is one."""
-        for run in self._runs:
-            if facts.first and before(run.first, facts.first) and not before(run.last, facts.first):
-                return run
-        return None
-
     def account(self, facts: LogFacts, straddling: int = 0) -> Gap | None:
         """
         Account for entries that were trimmed before they were read; only to be asked while no read is under way.
 
-        It can be told while trimming is ahead of reading, and for certain once everything is read. `straddling` says
-        how many entries are left of the run that is only partly trimmed.
+        `straddling` says how many entries are left of the run that `ledger.straddling` names.
         """
-        read = self._count(self.acks.issued)
-        if self.position == facts.last:
-            self._read += min(0, facts.added - read)  # the log was deleted, and counts from its new beginning
-            return self._lose(facts.added - read, self._forget_runs(facts, 0))
-        if not facts.first or not before(self.position, facts.first) or facts.trimmed <= read:
-            return None
-        return self._lose(facts.trimmed - read, self._forget_runs(facts, straddling))
-
-    def _lose(self, missing: int, settled: int) -> Gap | None:
-        if missing <= 0:
-            return None
-        lost = max(0, missing - settled)
-        self._gaps.append((self.acks.issued, missing, lost))
-        self._ahead.since = self._ahead.since or 1.0
+        lost = self.ledger.lost(self.position, self.acks.issued, facts, straddling)
+        if self.ledger.passed(self.acks.issued)[0]:
+            self._ahead.since = self._ahead.since or 1.0
         return Gap(self.part, lost) if lost else None
-
-    def _forget_runs(self, facts: LogFacts, straddling: int) -> int:
-        """Drop what is trimmed of the runs; returns how many settled events that, and reading past them, concerns."""
-        settled, self._unseen = self._unseen, 0
-        kept: list[Run[str]] = []
-        for run in self._runs:
-            if facts.first and not before(run.first, facts.first) and self.position != facts.last:
-                kept.append(run)
-                continue
-            left = straddling if facts.first and not before(run.last, facts.first) else 0
-            settled += run.count - left
-            kept += [Run(facts.first, run.last, left)] if left else []
-        self._runs = kept
-        return settled
-
-    def _count(self, ordinal: int) -> int:
-        """Which entry of the log, counted from its creation, is the last one before this ordinal."""
-        return self._read + ordinal - self._read_at + sum(missing for at, missing, _ in self._gaps if at <= ordinal)
 
     # ----------------------------------------------------------------------------------------------- handing out
 
@@ -233,7 +187,7 @@ class Owned:
         Whether the crash of a former owner may be the fault of the next event.
 
         Then events are handed out one at a time, each once its attempt is journalled: what lay beyond the cursor when
-        the owner crashed, as far as it can have read.
+        the owner crashed, as far as it can have read. That crash itself counts as an attempt of the oldest one.
         """
         if not self._suspects or self.held or self.cleared or self.proposed:
             return self._suspects > 0
@@ -261,9 +215,29 @@ class Owned:
         return False
 
     def _journal(self, delivery: Delivery, now: float) -> None:
-        self._tries[_name(delivery)] = delivery.deliveries or 1
+        name = _name(delivery)
+        self._trials[name] = self._tries.get(name, 0)
+        self._tries[name] = delivery.deliveries or 1
         self.proposed = delivery
         self._ahead.since = self._ahead.since or now
+
+    def revoke(self, deadline: float) -> None:
+        """Another member should have it: hand out nothing more, finish until `deadline` (monotonic seconds)."""
+        self.revoked = deadline
+        self.ready.clear()
+        if self.proposed is not None or self.cleared:
+            self.proposed = None
+            self.cleared.clear()
+            self.uncount()
+
+    def uncount(self) -> None:
+        """Journalled attempts that are not settled were none: they end because the partition is released."""
+        for name, before_it in self._trials.items():
+            if self._tries.pop(name, 0) and before_it:
+                self._tries[name] = before_it
+        if self._trials:
+            self._ahead.since = self._ahead.since or 1.0
+        self._trials.clear()
 
     def take_in_restored(self, letters: Sequence[Sequence[Reply]]) -> None:
         """Restored dead letters, in the order of their restoring; they are handed out one at a time."""
@@ -290,6 +264,7 @@ class Owned:
             self.settle([ordinal_of(delivery)], now)
             return
         self._tries.pop(_name(delivery), None)
+        self._trials.pop(_name(delivery), None)
         self._ahead.taken.append(delivery.tag.id)
         self._ahead.since = self._ahead.since or now
         self._again_out = None
@@ -308,6 +283,7 @@ class Owned:
             return delivery
         count = delivery.deliveries or 1
         self._tries[_name(delivery)] = count
+        self._trials.pop(_name(delivery), None)
         self._ahead.since = self._ahead.since or now
         return msgspec.structs.replace(delivery, deliveries=count + 1)
 
@@ -347,14 +323,13 @@ class Owned:
         """What to commit now."""
         if self._unknown is not None:
             return self._unknown
-        passed = [gap for gap in self._gaps if gap[0] <= self.acks.frontier]
-        lost = sum(gap[2] for gap in passed)
+        gaps, lost = self.ledger.passed(self.acks.frontier)
         ahead, self._ahead = self._ahead, _Ahead()
         self._commits += 1
         once = f"{self.token}.{self._commits}" if ahead.letters or ahead.taken or lost else ""
         made = Commit(
             cursor=self.acks.cursor,
-            read=self._count(self.acks.frontier),
+            read=self.ledger.count(self.acks.frontier),
             fields=self._fields(),
             once=once,
             lost=lost,
@@ -363,7 +338,7 @@ class Owned:
             proposed=self.proposed,
             settled=ahead.settled,
             since=ahead.since,
-            gaps=len(passed),
+            gaps=gaps,
             clears=self._crashed and not self._suspects,
         )
         self._unknown = made if once else None
@@ -373,12 +348,13 @@ class Owned:
         fields: list[str] = []
         acks = self.acks
         runs = acks.runs() if acks.span > acks.open else []
-        done = pack_runs(runs + self._runs)
+        done = pack_runs(runs + self.ledger.rest(self.position))
         if done != self._done:
             fields += ("done", done)
         if self._tries:
             cursor = acks.cursor
             self._tries = {name: n for name, n in self._tries.items() if name[0] == "@" or before(cursor, name)}
+            self._trials = {name: n for name, n in self._trials.items() if name in self._tries}
         tries = pack_tries(self._tries)
         if tries != self._try:
             fields += ("try", tries)
@@ -389,9 +365,7 @@ class Owned:
     def committed(self, commit: Commit) -> None:
         """The server applied it."""
         self._unknown = None
-        for at, missing, _ in self._gaps[: commit.gaps]:
-            self._read, self._read_at = self._read + at - self._read_at + missing, at
-        del self._gaps[: commit.gaps]
+        self.ledger.forget_gaps(commit.gaps)
         stored = dict(zip(commit.fields[::2], commit.fields[1::2], strict=True))
         self._done = stored.get("done", self._done)
         self._try = stored.get("try", self._try)

@@ -37,6 +37,10 @@ WATCHED = 0.05
 LINGER = 0.004
 """Seconds without reading after a small read while it is busy."""
 
+FIRST = 64
+MOST = 10_000
+"""Events in the first read, when nothing is known of their size, and in any."""
+
 TOGETHER = 500
 """Partitions in one read, and in one look."""
 
@@ -55,9 +59,9 @@ class Reads:
         self._client = 0  # the server's number of the connection; 0: it would not tell
         self._reading: frozenset[Part] = frozenset()
         self._blocked = False
-        self._each = 4096.0  # bytes an event has, about
+        self._each = 1024.0  # bytes an event has, about
+        self._most = FIRST  # events in one read
         self._turn = 0
-        self.busy = False  # whether events come at a rate that makes gathering worth while
         self._window = (time.monotonic(), 0)
         self._quiet = 0
         self._looked = 0.0
@@ -115,7 +119,7 @@ class Reads:
             return
         got = await self._read(wire, plan, count, block)
         self._measure(got)
-        if self.busy and got * 2 < self.limit:
+        if self._holdings.busy and got * 2 < self.limit:
             await asyncio.sleep(LINGER)
 
     def _measure(self, got: int) -> None:
@@ -125,7 +129,7 @@ class Reads:
         if now - since < WATCHED:
             self._window = since, seen
             return
-        self.busy = seen > BUSY * (now - since)
+        self._holdings.busy = seen > BUSY * (now - since)
         self._window = now, 0
 
     async def _pause(self) -> None:
@@ -162,9 +166,10 @@ class Reads:
         if not readable or not room:
             return [], 0, 0.0
         block = max(0.001, BLOCK - (time.monotonic() - self._looked))
-        most = min(room, TOGETHER)
-        if len(readable) <= most:
-            return readable, room // len(readable), block
+        most = min(room, self._most)
+        if len(readable) <= min(most, TOGETHER):
+            return readable, most // len(readable), block
+        most = min(most, TOGETHER)
         if self._quiet * most >= len(readable):  # nothing anywhere: wait for all, and drop what does not fit
             return readable[:TOGETHER], 1, min(block, 0.05 if len(readable) > TOGETHER else block)
         self._turn = (self._turn + most) % len(readable)
@@ -189,6 +194,8 @@ class Reads:
             raise translate(reply, "read the owned partitions")
         got = self._take_in({owned.log: owned for owned in plan}, items(reply))
         self._quiet = 0 if got else self._quiet + 1
+        if got * 2 > count * len(plan):
+            self._most = min(self._most * 4, MOST)
         return got
 
     def _take_in(self, plan: dict[bytes, Owned], found: Sequence[Reply]) -> int:
@@ -244,7 +251,7 @@ class Reads:
 
     async def left(self, owned: Owned, facts: LogFacts) -> int:
         """How many entries are left of a run of settled ones of which trimming took a part."""
-        run = owned.straddling(facts)
+        run = owned.ledger.straddling(facts)
         if run is None:
             return 0
         span = Call(keyed_scripts.SPAN, (owned.log,), (run.first, run.last))

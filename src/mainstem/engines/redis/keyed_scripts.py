@@ -81,7 +81,7 @@ return 1
 COMMIT = lua(
     "-- KEYS: state, log, dead, again. ARGV: me, token, group, cursor, read, once, lost, how many arguments for HSET",
     "-- follow, these, how many ids to take off `again`, these, and for each dead letter how many fields, these.",
-    "-- `once` names what may not be applied twice: a lost reply makes the owner send the same commit again.",
+    "-- `once` numbers what may not be applied twice: a lost reply makes the owner send the same commit again.",
     _OWNED,
     """
 local function parts(id)
@@ -96,7 +96,12 @@ if s[5] and s[5] ~= ARGV[4] then
   end
 end
 local fields = tonumber(ARGV[8])
-if ARGV[6] ~= '' and ARGV[6] ~= s[4] then
+local once = ARGV[6] ~= ''
+if once then
+  local token, number = string.match(s[4] or '', '^(%d+)%.(%d+)$')
+  once = token ~= ARGV[2] or tonumber(number) < tonumber(string.match(ARGV[6], '%d+$'))
+end
+if once then
   local at = 9 + fields
   redis.call('HSET', KEYS[1], 'once', ARGV[6])
   if ARGV[7] ~= '0' then redis.call('HINCRBY', KEYS[1], 'lost', ARGV[7]) end

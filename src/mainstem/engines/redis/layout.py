@@ -66,13 +66,15 @@ class Packer:
         self._key = log_key(spec, partition)
         self._until = 0.0
         self._head = b""
-        self._last: tuple[bytes, bytes, bytes] = (b"", b"", b"")
+        self._last: tuple[bytes | None, bytes | None, bytes | None] = (None, None, None)
         self._middle = b""
 
     def pack(self, record: Record, now: float, out: list[bytes]) -> int:
         """Append one XADD in RESP to `out`, in pieces; returns about how many bytes. `now`: Unix seconds."""
         if now >= self._until:
             self._renew(now)
+        if record.extra:
+            return self._pack_foreign(record, now, out)
         last = self._last
         if record.time is not last[0] or record.type is not last[1] or record.source is not last[2]:
             self._renew_middle(record)
@@ -94,6 +96,15 @@ class Packer:
             b"\r\n",
         )
         return size + len(meta) + 200
+
+    def _pack_foreign(self, record: Record, now: float, out: list[bytes]) -> int:
+        """A record that was read from a foreign writer keeps the fields we do not know."""
+        trim = trim_clause(self._spec, now)
+        fields = record_fields(record)
+        count = 3 + len(fields) + (3 if trim else 0)
+        packed = b"*%d\r\n%b%b%b" % (count, _arguments(b"XADD", self._key), trim, _arguments(b"*", *fields))
+        out.append(packed)
+        return len(packed)
 
     def _renew(self, now: float) -> None:
         trim = trim_clause(self._spec, now)

@@ -13,12 +13,12 @@ from typing import TypeVar
 
 from mainstem.engine import Part, Published, Record, StreamSpec
 from mainstem.engines.redis.group_scripts import APPEND
-from mainstem.engines.redis.layout import Packer, clock, log_key, record_fields
+from mainstem.engines.redis.layout import Packer, clock, log_key, record_fields, trim_clause
 from mainstem.engines.redis.replies import data, items, translate
 from mainstem.engines.redis.scripts import is_unknown
 from mainstem.engines.redis.server import Server, lost
-from mainstem.engines.redis.wire import NotSent, Reply, ReplyError, ReplyLost, Wire
-from mainstem.errors import MainstemError, OutcomeUnknown, Unavailable
+from mainstem.engines.redis.wire import NotSent, Reply, ReplyError, ReplyLost, Wire, command
+from mainstem.errors import ConfigError, MainstemError, OutcomeUnknown, Unavailable
 
 CHUNK_EVENTS = 500
 CHUNK_BYTES = 1 << 20
@@ -41,20 +41,32 @@ class Publishing:
         until = time.monotonic() + wait
         outcomes: list[Published | None] = [None] * len(records)
         try:
-            specs = {stream: await self._server.spec(stream) for stream in {part[0] for part, _ in records}}
+            specs = await self._specs(records, outcomes)
             wire = self._server.publishing.live or await self._server.publishing.get(wait=wait)
         except MainstemError as error:
             return [error] * len(records)
-        plain = [at for at, (part, _) in enumerate(records) if not specs[part[0]].until_read]
+        simple = {stream for stream, spec in specs.items() if not spec.until_read}
+        plain = [at for at, (part, _) in enumerate(records) if part[0] in simple]
         capped: dict[Part, list[int]] = {}
         if len(plain) < len(records):
             for at, (part, _) in enumerate(records):
-                if specs[part[0]].until_read:
+                if part[0] in specs and part[0] not in simple:
                     capped.setdefault(part, []).append(at)
         await self._plain(wire, records, plain, specs, outcomes, until)
         for part, places in capped.items():
             await self._capped(wire, records, places, specs[part[0]], outcomes, until)
         return [outcome if outcome is not None else _never(records[at]) for at, outcome in enumerate(outcomes)]
+
+    async def _specs(self, records: Sequence[Item], outcomes: list[Published | None]) -> dict[str, StreamSpec]:
+        """Those of all streams that exist; the records of others fail here."""
+        specs: dict[str, StreamSpec] = {}
+        for stream in dict.fromkeys([part[0] for part, _ in records]):
+            try:
+                specs[stream] = await self._server.spec(stream)
+            except ConfigError as error:
+                for at, (part, _) in enumerate(records):
+                    outcomes[at] = error if part[0] == stream else outcomes[at]
+        return specs
 
     async def _plain(
         self,
@@ -83,7 +95,11 @@ class Publishing:
         packs = {part: self._packer(specs[part[0]], part).pack for part in {records[at][0] for at in places}}
         for end, at in enumerate(places):
             part, record = records[at]
-            size += packs[part](record, now, commands)
+            if record.extra:
+                commands.append(_with_extra(specs[part[0]], part, record))
+                size += len(commands[-1])
+            else:
+                size += packs[part](record, now, commands)
             if end + 1 - start == CHUNK_EVENTS or size >= CHUNK_BYTES:
                 yield places[start : end + 1], commands
                 commands, size, start = [], 0, end + 1
@@ -109,7 +125,7 @@ class Publishing:
         for start in range(0, len(places), CAPPED_EVENTS):
             some = places[start : start + CAPPED_EVENTS]
             part = records[some[0]][0]
-            args: list[bytes | int] = [max(1, (spec.max_events or 1 << 62))]
+            args: list[bytes | int] = [max(1, (spec.max_events or 1 << 62) // len(spec.parts))]
             for at in some:
                 fields = record_fields(records[at][1])
                 args += [len(fields), *fields]
@@ -176,6 +192,19 @@ def _too_late(flight: asyncio.Future[T]) -> None:
     """The deadline passed: the commands may be applied all the same, and their late replies are dropped."""
     if not flight.done():
         flight.set_exception(ReplyLost("no reply within the publish deadline"))
+
+
+def _with_extra(spec: StreamSpec, part: Part, record: Record) -> bytes:
+    """A record that was read from a foreign writer keeps the fields it had; rare, so not packed by template."""
+    trim = trim_clause(spec, clock())
+    fields = record_fields(record)
+    tail = command(b"*", *fields)
+    return b"*%d\r\n%b%b%b" % (
+        len(fields) + 3 + (3 if trim else 0),
+        command(b"XADD", log_key(spec, part[1])).partition(b"\r\n")[2],
+        trim,
+        tail.partition(b"\r\n")[2],
+    )
 
 
 def _unknown(item: Item, cause: Exception) -> OutcomeUnknown:

@@ -50,6 +50,7 @@ class Server:
     async def open(self) -> None:
         """Connect, and learn what the server is. Raises what connecting raises, ConfigError for one too old."""
         wire = await self.commands.get()
+        await self.publishing.get()
         try:
             self.facts = await read_facts(wire)
         except ConnectionGone as error:

@@ -79,8 +79,8 @@ class GivenUp:
         got = await reader.get(2, settle=True)
         assert [each.record for each in got] == [record("a"), record("c")]
         assert [each.deliveries for each in got] == [1, 1]
-        await other.nothing(0.5)
-        await reader.nothing(0.5)
+        await other.nothing(0.3)
+        await reader.nothing(0.3)
         left = await _letters(scene).dead(spec.name, "g", "", 10)
         assert [letter.record.id for letter in left] == [b"b"]
 

@@ -1,0 +1,58 @@
+"""`mainstem tail`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from mainstem.cli.options import Debug, Url
+
+
+def add(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("tail")(tail)
+
+
+def tail(
+    streams: Annotated[list[str], typer.Argument(metavar="STREAM|PATTERN...", help="Names, or patterns with * and ?.")],
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f/-F", help="Wait for new events, or end.")] = True,
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="PLACE",
+            help="beginning, end, 2h, a time (2026-01-31T09:30:00Z) or a position. Default: end when following, "
+            "else beginning.",
+        ),
+    ] = "",
+    limit: Annotated[int | None, typer.Option("--limit", "-n", help="End after so many events.")] = None,
+    type: Annotated[list[str] | None, typer.Option("--type", "-t", help="Only this type (pattern; may be repeated).")] = None,
+    key: Annotated[list[str] | None, typer.Option("--key", "-k", help="Only this key (pattern; may be repeated).")] = None,
+    where: Annotated[str, typer.Option("--where", "-w", metavar="CONDITION", help="Only where this holds.")] = "",
+    url: Url = None,
+    output: Annotated[
+        Literal["auto", "table", "json", "ndjson"],
+        typer.Option("--output", "-o", help="auto: a table on a terminal, else one JSON object a line."),
+    ] = "auto",
+    debug: Debug = False,
+) -> None:
+    """Show events as they arrive, filtered; disturbs no group.
+
+    Conditions know == != < <= > >= in, not in, and, or, not, ( ), [ ], texts, numbers, true, false, null, and the fields
+    id type source time key data metadata stream position recorded. New streams that match a pattern join.
+
+    \b
+    Examples:
+      mainstem tail orders
+      mainstem tail 'market.*' --from 2h --where 'data.price > 500 and key in ["AAPL", "MSFT"]'
+      mainstem tail orders --no-follow -o ndjson | jq .data
+      mainstem tail orders --from beginning --limit 10 --type 'order.*'
+    """
+    from mainstem.cli.connecting import execute
+    from mainstem.cli.tailing import Request, tail as work
+
+    request = Request(
+        streams=tuple(streams), url=url, output=output, follow=follow, start=start, limit=limit,
+        types=tuple(type or ()), keys=tuple(key or ()), where=where,
+    )  # fmt: skip
+    execute(work(request))
