@@ -27,10 +27,11 @@ class Envelope(Generic[T]):
         self.spec = spec
         self.payload = payload
         self._encode = payload.encode
+        self._decode = payload.decoder
         self._source = _text("source", source)
         self._limit = limit
         self._type_of: dict[type, bytes] = {}
-        self._last_time: tuple[bytes, datetime] = (b"", datetime.fromtimestamp(0, UTC))
+        self._last_time: tuple[bytes | None, datetime] = (None, datetime.fromtimestamp(0, UTC))
 
     def pack(
         self,
@@ -76,27 +77,29 @@ class Envelope(Generic[T]):
         return value, record
 
     def unpack(self, delivery: Delivery, attempt: int) -> Received[T]:
-        """Decode one delivery, or raise `DecodeError` saying which field is wrong."""
+        """Decode one delivery, or raise `DecodeError` saying what is wrong."""
         record = delivery.record
-        data = self.payload.decode(record.data)
         position = delivery.position
-        if self.spec.partitions:
+        spec = self.spec
+        if spec.partitions:
             position = f"{delivery.part[1]}:{position}"
+        last = self._last_time
         try:
             return Received(
-                data=data,
-                id=record.id.decode() or f"{self.spec.name}@{position}",
-                time=self._time(record.time, delivery.recorded_ms),
+                data=self._decode(record.data),
+                id=record.id.decode() or f"{spec.name}@{position}",
+                time=last[1] if record.time == last[0] else self._time(record.time, delivery.recorded_ms),
                 type=record.type.decode(),
                 source=record.source.decode(),
                 key=record.key.decode() or None,
                 metadata=_metadata(record.meta) if record.meta else NO_METADATA,
-                stream=self.spec.name,
+                stream=spec.name,
                 position=position,
                 recorded_ms=delivery.recorded_ms,
                 attempt=attempt,
             )
-        except (ValueError, msgspec.MsgspecError) as error:
+        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+            self.payload.decode(record.data)  # says so if it is the data
             raise DecodeError(f"the stored event at {position} has a malformed field: {error}.") from error
 
     def _check_size(self, record: Record) -> None:
@@ -116,11 +119,11 @@ class Envelope(Generic[T]):
         return found
 
     def _time(self, raw: bytes, recorded_ms: int) -> datetime:
+        if not raw:
+            return datetime.fromtimestamp(recorded_ms / 1000, UTC)
         last = self._last_time
         if raw == last[0]:
             return last[1]
-        if not raw:
-            return datetime.fromtimestamp(recorded_ms / 1000, UTC)
         time = datetime.fromisoformat(raw.decode())
         if time.tzinfo is None:
             time = time.replace(tzinfo=UTC)

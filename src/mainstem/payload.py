@@ -27,6 +27,11 @@ class Payload(Protocol[T_co]):
         """The name stored in the stream's specification; None: any JSON."""
         ...
 
+    @property
+    def decoder(self) -> Callable[[bytes], T_co]:
+        """What `decode` calls, for hot paths: raises errors of its own."""
+        ...
+
     def encode(self, data: object) -> tuple[T_co, bytes]:
         """The data as the reader will see it, and its bytes; `EventRejected` if it cannot be."""
         ...
@@ -62,6 +67,9 @@ class AnyJson:
 
     type: str | None = None
 
+    def __init__(self) -> None:
+        self.decoder = _ANY
+
     def encode(self, data: object) -> tuple[Any, bytes]:
         if isinstance(data, (bytes, bytearray, memoryview)):
             raise EventRejected(
@@ -70,13 +78,14 @@ class AnyJson:
         return data, _encode(data)
 
     def decode(self, raw: bytes) -> Any:
-        return _decoded(_ANY, raw, "JSON")
+        return _decoded(self.decoder, raw, "JSON")
 
 
 class Raw:
     """Bytes as they are."""
 
     type: str | None = "bytes"
+    decoder = bytes
 
     def encode(self, data: object) -> tuple[bytes, bytes]:
         if not isinstance(data, (bytes, bytearray, memoryview)):
@@ -95,7 +104,7 @@ class Typed(Generic[T]):
         self.type: str | None = _type_expression(of)
         self._class = of if isinstance(of, type) and _is_record(of) else None
         try:
-            self._decode: Callable[[bytes], T] = msgspec.json.Decoder(of).decode
+            self.decoder: Callable[[bytes], T] = msgspec.json.Decoder(of).decode
         except TypeError as error:
             raise EventRejected(f"{of!r} cannot be the type of a stream: {error}.") from error
 
@@ -105,13 +114,13 @@ class Typed(Generic[T]):
             raise EventRejected(f"this stream carries {self.type}, not {type(data).__name__}: {_short(data)}.")
         raw = _encode(data)
         try:
-            value = self._decode(raw)
+            value = self.decoder(raw)
         except (msgspec.MsgspecError, ValueError) as error:
             raise EventRejected(f"data is not a valid {self.type}: {error}.") from error
         return (cast(T, data) if known else value), raw
 
     def decode(self, raw: bytes) -> T:
-        return _decoded(self._decode, raw, self.type)
+        return _decoded(self.decoder, raw, self.type)
 
 
 class Pydantic(Generic[T]):
@@ -120,6 +129,7 @@ class Pydantic(Generic[T]):
     def __init__(self, model: Any) -> None:
         self.type: str | None = str(model.__name__)
         self._model = model
+        self.decoder: Callable[[bytes], T] = model.model_validate_json
 
     def encode(self, data: object) -> tuple[T, bytes]:
         try:
@@ -129,7 +139,7 @@ class Pydantic(Generic[T]):
             raise EventRejected(f"data is not a valid {self.type}: {_first_line(error)}.") from error
 
     def decode(self, raw: bytes) -> T:
-        return cast(T, _decoded(self._model.model_validate_json, raw, self.type))
+        return _decoded(self.decoder, raw, self.type)
 
 
 _NAMES: dict[type, str] = {}

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ from mainstem import Mainstem
 from mainstem.demo import market
 from mainstem.demo.command import run
 from mainstem.demo.market import DailyBar
-from mainstem.demo.pipeline import Bar, streams
+from mainstem.demo.pipeline import Bar, Streams, streams
 from mainstem.errors import ConfigError
+from mainstem.servers.embedded import stop
 from waiting import wait_blocking
 
 FIELDS = {"published", "handled", "lost", "duplicated", "p50_ms", "p99_ms"}
@@ -74,14 +74,26 @@ def until_figures(process: subprocess.Popen[str]) -> None:
     raise AssertionError("the demo ended before it showed figures")
 
 
+async def groups_of(ours: Streams) -> set[str]:
+    infos = [await stream.describe() for stream in (ours.bars, ours.ticks, ours.signals)]
+    return {group.name for info in infos for group in info.groups}
+
+
 def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     children = psutil.Process(process.pid).children()
-    return [child for child in children if "mainstem.demo.worker" in child.cmdline()]
+    return [child for child in children if _runs(child) and "mainstem.demo.worker" in child.cmdline()]
+
+
+def _runs(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_on_an_embedded_server_without_any_option_but_the_time(project: Path) -> None:
-    with demo(seconds=3) as process:
-        report = report_of(process)
+    try:
+        with demo(seconds=3) as process:
+            report = report_of(process)
+    finally:
+        stop(project / ".mainstem")
     assert report["engine"] == "embedded://"
     assert "at least once" in report["guarantee"]
     assert report["rate_asked"] == 2000
@@ -95,6 +107,7 @@ def test_on_an_embedded_server_without_any_option_but_the_time(project: Path) ->
 async def test_what_it_publishes_is_real_or_says_that_it_is_not_and_its_groups_are_gone(valkey_url: str) -> None:
     async with Mainstem(valkey_url) as app:
         ours = streams(app)
+        before = await groups_of(ours)
         end = ours.bars.read(start="end"), ours.ticks.read(start="end")
         for reading in end:
             assert [event async for event in reading] == []
@@ -102,7 +115,7 @@ async def test_what_it_publishes_is_real_or_says_that_it_is_not_and_its_groups_a
             report = report_of(process)
         bars = [event async for event in ours.bars.read(start=end[0].cursor)]
         ticks = [event async for event in ours.ticks.read(start=end[1].cursor)]
-        groups = [group.name for stream in (ours.bars, ours.ticks, ours.signals) for group in (await stream.describe()).groups]
+        assert await groups_of(ours) == before
     assert len(bars) + len(ticks) == report["fed"]
     assert len(ticks) == report["synthetic"]
     assert {event.metadata.extensions["synthetic"] for event in ticks} == {True}
@@ -112,7 +125,6 @@ async def test_what_it_publishes_is_real_or_says_that_it_is_not_and_its_groups_a
         row = real[event.data.symbol, event.time]
         assert isinstance(row, DailyBar)
         assert event.data == Bar(row.symbol, row.open, row.high, row.low, row.close, row.volume)
-    assert groups == []
 
 
 def test_two_demos_on_one_server_count_their_own_events_only(valkey_url: str) -> None:
@@ -127,7 +139,7 @@ def test_killing_a_worker_loses_nothing(valkey_url: str) -> None:
         until_figures(process)
         victim = workers(process)[0]
         victim.kill()
-        wait_blocking(lambda: len(workers(process)) == 2 and victim.pid not in [each.pid for each in workers(process)])
+        wait_blocking(lambda: len(workers(process)) == 2 and victim not in workers(process))
         report = report_of(process)
     assert report["worker_deaths"] == 1
     assert report["drained"] is True
@@ -140,7 +152,7 @@ def test_killing_the_demo_itself_leaves_no_worker(valkey_url: str) -> None:
         crew = workers(process)
         assert len(crew) == 2
         process.kill()
-        wait_blocking(lambda: not any(each.is_running() and each.status() != "zombie" for each in crew), timeout=15)
+        wait_blocking(lambda: not any(_runs(each) for each in crew), timeout=15)
 
 
 def test_ctrl_c_ends_with_the_report(valkey_url: str) -> None:

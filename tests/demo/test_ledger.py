@@ -60,6 +60,7 @@ def test_what_was_certainly_not_stored_is_not_lost_and_what_may_be_stored_is_not
     ledger.handle(IDS[3], 1)
     verdict = ledger.verdict()
     assert (verdict.published, verdict.handled, verdict.lost, verdict.duplicated) == (2, 2, 0, 0)
+    assert verdict.unknown == 1
 
 
 def test_its_memory_is_that_of_the_events_under_way() -> None:

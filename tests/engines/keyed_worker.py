@@ -29,8 +29,10 @@ async def main(orders: dict[str, object]) -> None:
     group = GroupSpec(name=str(orders["group"]), lease=float(str(orders["lease"])), drain=float(str(orders["drain"])))
     member = RedisKeyedMember(open_server(str(orders["url"])), group, f"{name}-{os.getpid()}")
     await member.follow([spec])
+    leaving = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leaving.set)
     pause = float(str(orders.get("pause", 0)))
-    while True:
+    while not leaving.is_set():
         batch = await member.receive(int(str(orders.get("limit", 50))), 0.5, NOTHING)
         for item in batch:
             if isinstance(item, Revoking):
@@ -49,6 +51,7 @@ async def main(orders: dict[str, object]) -> None:
             await asyncio.sleep(pause)
             fenced = await member.settle([Done(item)])
             tell(settled=(item.part[1], item.position), fenced=len(fenced))
+    await member.leave()
 
 
 asyncio.run(main(json.loads(sys.argv[1])))

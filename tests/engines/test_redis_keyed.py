@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import time
 from collections import Counter
@@ -432,6 +433,31 @@ async def test_a_killed_member_is_replaced_within_its_lease_and_nothing_is_lost(
     settled = {(line["settled"][0], line["settled"][1]) for line in doomed.lines() if "settled" in line}
     twice = [place for place, count in Counter((n.partition, n.position) for n in all_notes()).items() if count > 1]
     assert len([place for place in twice if place in settled]) <= 8, "only what no commit carried yet"
+
+
+async def test_order_by_key_holds_while_members_join_leave_and_are_killed(lab: Lab) -> None:
+    spec = lab.spec(8)
+    group = GroupSpec(name="g", lease=1.0, drain=1.0)
+    chance = random.Random(7)
+    alive = [lab.work(f"w{number}", spec, group, pause=0.001) for number in range(2)]
+    count = 0
+
+    def notes() -> list[Note]:
+        return [note for worker in lab.workers for note in worker.notes()]
+
+    for number in range(2, 7):
+        for _ in range(40):
+            publish(lab.client, spec, KEYS, [count])
+            count += 1
+            await asyncio.sleep(0.02)
+        alive.append(lab.work(f"w{number}", spec, group, pause=0.001))
+        victim = alive.pop(chance.randrange(len(alive) - 1))
+        how = chance.choice([signal.SIGKILL, signal.SIGTERM])
+        victim.process.send_signal(how)
+        await wait_until(lambda v=victim: v.process.poll() is not None)  # type: ignore[misc]
+    await wait_until(lambda: len({(n.key, n.number) for n in notes()}) == count * len(KEYS), timeout=20, every=0.2)
+    check_order(notes(), KEYS, count)
+    check_owners(notes())
 
 
 async def test_a_stopped_member_is_fenced_and_told(lab: Lab) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from mainstem.app import Mainstem
 from mainstem.cli.options import debugging
@@ -29,11 +29,11 @@ def execute(work: Coroutine[Any, Any, R]) -> R:
     try:
         return run_loop(work)
     except BaseExceptionGroup as group:
-        raise _first(group) from group
+        raise first_of(group) from group
 
 
 @asynccontextmanager
-async def opened(url: str | None) -> AsyncIterator[Mainstem]:
+async def opened(url: str | None) -> AsyncGenerator[Mainstem]:
     """An open app on the engine that is meant."""
     app = Mainstem(url, source="mainstem-cli")
     if app.url.startswith("memory:"):
@@ -56,13 +56,13 @@ async def existing(engine: Engine, name: str) -> StreamSpec:
     if found:
         return found[0]
     names = [spec.name for spec in await engine.streams("*")]
-    raise ConfigError(f"there is no stream {name!r}: {suggestion(name, names) or 'see'} `mainstem ls`.")
+    raise ConfigError(f"there is no stream {name!r}: {suggestion(name, names)}`mainstem ls` lists what there is.")
 
 
 def suggestion(name: str, names: Sequence[str]) -> str:
-    """ "did you mean 'x'?", or nothing where no name is close."""
+    """A question to put before the rest of a sentence; empty where no name is close."""
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return f"did you mean {' or '.join(map(repr, close))}? " if close else ""
 
 
 def admin_of(engine: Engine) -> Admin:
@@ -79,9 +79,15 @@ def dead_letters_of(engine: Engine) -> DeadLetters:
     return engine.can.dead
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    ours = group.subgroup(lambda error: isinstance(error, MainstemError)) or group
-    error: BaseException = ours
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One error that says why a task group ended: ours where there is one."""
+    errors = list(_leaves(group))
+    return next((error for error in errors if isinstance(error, MainstemError)), errors[0])
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(cast("BaseExceptionGroup[BaseException]", error))
+        else:
+            yield error

@@ -1,4 +1,4 @@
-"""From one line of input to one event, or `EventRejected` with the reason: pure, so that a broken line stops no other."""
+"""From one line of input to one event, or `EventRejected` with the reason: pure, so a broken line stops no other."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ def event_of(raw: bytes | None, number: int, making: Making) -> StreamEvent[Any]
         raw = raw.removeprefix(_BOM)
     if not raw.strip():
         return None
-    id = _derived_id(making, number, raw) if making.origin else new_id()
+    named = _derived_id(making, number, raw) if making.origin else new_id()
     if making.events:
-        return _whole(_json(raw, EventLine), id, making)
+        return _whole(_json(raw, EventLine), named, making)
     data = raw if making.spec.type == "bytes" else _json(raw, Any)
-    return StreamEvent(id=id, data=data, type=_type(making), source=making.source, key=_key(data, making))
+    return StreamEvent(id=named, data=data, type=_type(making), source=making.source, key=_key(data, making))
 
 
-def _whole(line: EventLine, id: str, making: Making) -> StreamEvent[Any]:
+def _whole(line: EventLine, named: str, making: Making) -> StreamEvent[Any]:
     data = _unpacked(line.data) if making.spec.type == "bytes" else line.data
     return StreamEvent(
-        id=line.id or id,
+        id=line.id or named,
         data=data,
         time=line.time or now(),
         type=line.type or _type(making),

@@ -25,7 +25,9 @@ Format: TypeAlias = Literal["table", "json", "ndjson"]
 
 Url: TypeAlias = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="The engine. Default: MAINSTEM_URL, mainstem.toml, else the embedded server."),
+    typer.Option(
+        "--url", metavar="URL", help="The engine. Default: MAINSTEM_URL, mainstem.toml, else the embedded server."
+    ),
 ]
 Output: TypeAlias = Annotated[
     Format, typer.Option("--output", "-o", help="A table for people, one JSON document, or one JSON object a line.")
@@ -39,5 +41,6 @@ Stream: TypeAlias = Annotated[str, typer.Argument(metavar="STREAM", help="Name o
 Glob: TypeAlias = Annotated[str, typer.Argument(metavar="[GLOB]", help="Pattern of stream names: * and ? are wild.")]
 Group: TypeAlias = Annotated[str, typer.Argument(metavar="GROUP", help="Name of a group.", show_default=False)]
 InGroup: TypeAlias = Annotated[
-    str | None, typer.Option("--group", "-g", metavar="GROUP", help="The group; needed where several have dead letters.")
+    str | None,
+    typer.Option("--group", "-g", metavar="GROUP", help="The group; needed where several have dead letters."),
 ]

@@ -31,22 +31,24 @@ def place_of(file: Path) -> Path:
 
 
 def load(file: Path, stream: str) -> Position:
-    """The position to go on from: the beginning where none is kept. Raises `ConfigError` where it is of another file."""
+    """The position to go on from: the beginning where none is kept. `ConfigError` where it is another file's."""
     place = place_of(file)
     try:
         found = msgspec.json.decode(place.read_bytes(), type=Position)
     except FileNotFoundError:
         return Position(stream=stream)
     except msgspec.MsgspecError as error:
-        raise ConfigError(f"{place} cannot be read ({error}): delete it to publish {file.name} from its first line.") from error
+        raise ConfigError(
+            f"{place} cannot be read ({error}): delete it to publish {file.name} from its first line."
+        ) from error
     if found.stream != stream:
         raise ConfigError(
-            f"{place} is of stream {found.stream!r}, not {stream!r}: delete it to publish {file.name} from its first line."
+            f"{place} is of stream {found.stream!r}, not {stream!r}: delete it to publish from the first line."
         )
     if found.head != _head(file, found.offset):
         raise ConfigError(
-            f"{file} is not the file that was published before, or was rewritten: delete {place} to publish it from its "
-            "first line."
+            f"{file} is not the file that was published before, or was rewritten: delete {place} to publish it "
+            "from its first line."
         )
     return found
 
@@ -65,8 +67,8 @@ def save(file: Path, stream: str, offset: int, line: int) -> None:
     except OSError as error:
         written.unlink(missing_ok=True)
         raise ConfigError(
-            f"the position cannot be kept in {place} ({error.strerror}): make the folder writable, or leave out --resume; "
-            f"lines up to {line} are published."
+            f"the position cannot be kept in {place} ({error.strerror}): make the folder writable, or leave out "
+            f"--resume; lines up to {line} are published."
         ) from error
 
 

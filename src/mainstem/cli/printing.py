@@ -70,7 +70,9 @@ def table(rows: Sequence[Row], columns: Sequence[Column]) -> Any:
     for column in columns:
         numbers = any(isinstance(row.get(column.field), int | float) for row in rows)
         made.add_column(
-            (column.title or column.field.replace("_", " ")).upper(), justify="right" if numbers else "left", no_wrap=True
+            (column.title or column.field.replace("_", " ")).upper(),
+            justify="right" if numbers else "left",
+            no_wrap=True,
         )
     for row in rows:
         made.add_row(*(Text(_shown(row, column), style=_style(row, column)) for column in columns))
@@ -82,7 +84,9 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, soft_wrap=False)
+    return Console(
+        stderr=stderr, width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, soft_wrap=False
+    )
 
 
 def write_text(text: str) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +105,9 @@ async def _trial(app: Mainstem, name: str) -> Opened[Any]:
     if found:
         spec = found[0]
     else:
-        spec, _ = specification(name, None, keyed=False, partitions=None, retain=None, max_events=None, until_read=False)
+        spec, _ = specification(
+            name, None, keyed=False, partitions=None, retain=None, max_events=None, until_read=False
+        )
     payload = payload_of(bytes if spec.type == "bytes" else None)
     return Opened(connection, spec, Envelope(spec, payload, connection.source, connection.event_limit))
 
@@ -248,7 +250,7 @@ def _packed(target: Opened[Any], event: StreamEvent[Any]) -> None:
 
 
 @contextmanager
-def _input(request: Request) -> Iterator[tuple[int, position.Position, int | None]]:
+def _input(request: Request) -> Generator[tuple[int, position.Position, int | None]]:
     """The descriptor to read, where it stands, and how many bytes there are, if that is known."""
     if request.file is None:
         if sys.stdin.isatty():
@@ -260,13 +262,15 @@ def _input(request: Request) -> Iterator[tuple[int, position.Position, int | Non
     except OSError as error:
         raise ConfigError(f"{request.file} cannot be read: {error.strerror}.") from error
     with closing(opened_file):
-        start = position.load(request.file, request.stream) if request.resume else position.Position(stream=request.stream)
+        start = (
+            position.load(request.file, request.stream) if request.resume else position.Position(stream=request.stream)
+        )
         os.lseek(opened_file.fileno(), start.offset, os.SEEK_SET)
         yield opened_file.fileno(), start, max(os.fstat(opened_file.fileno()).st_size - start.offset, 0)
 
 
 @contextmanager
-def _progress(total: int | None) -> Iterator[Progress | None]:
+def _progress(total: int | None) -> Generator[Progress | None]:
     """A bar on stderr where people look at it."""
     watched = sys.stderr.isatty() and not sys.stdin.isatty() if total is None else sys.stderr.isatty()
     if not watched:

@@ -12,7 +12,8 @@ from typing import Annotated, Protocol, cast, runtime_checkable
 import typer
 
 from mainstem.cli import exits, options
-from mainstem.cli.commands import bench, dead, demo, doctor, groups, health, publish, run as running, server, streams, tail
+from mainstem.cli.commands import bench, dead, demo, doctor, groups, health, publish, server, streams, tail
+from mainstem.cli.commands import run as running
 from mainstem.errors import MainstemError
 
 _ABOUT = f"""The real-time event backbone: publish, watch and tend streams on any engine.
@@ -53,14 +54,14 @@ def run(arguments: Sequence[str]) -> int:
         return _told(_sentence(error), exits.code_of(error), error)
     except Exception as error:  # noqa: BLE001 - the last line of defence: typer's own errors, and ours
         if isinstance(error, _Misused):
-            return _told(f"{error.format_message().rstrip('.')}. See: {_help_of(error)}", exits.USAGE)
+            return _told(_misuse(error), exits.USAGE)
         return _told(_surprise(error), exits.FAILED, error)
 
 
 def program() -> typer.Typer:
     """All commands. Plain help: rich's would double the time that `mainstem --help` takes."""
-    app = typer.Typer(name="mainstem", rich_markup_mode=None, no_args_is_help=True, help=_ABOUT, **_quiet())
-    app.callback()(_version_option)
+    app = typer.Typer(name="mainstem", rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False)
+    app.callback(help=_ABOUT)(_version_option)
     for module in (demo, server, running, publish, tail, streams):
         module.add(app)
     for name, module in (("group", groups), ("dead", dead)):
@@ -70,10 +71,6 @@ def program() -> typer.Typer:
     for module in (health, bench, doctor):
         module.add(app)
     return app
-
-
-def _quiet() -> dict[str, bool]:
-    return {"pretty_exceptions_enable": False}
 
 
 def _print_version(value: bool) -> None:
@@ -129,6 +126,8 @@ def _surprise(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error} (this may be a bug of mainstem; --debug shows where)."
 
 
-def _help_of(error: object) -> str:
+def _misuse(error: _Misused) -> str:
+    message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
-    return f"{context.command_path if context is not None else 'mainstem'} --help"
+    path = context.command_path if context is not None else "mainstem"
+    return f"{message[:1].lower()}{message[1:]}; see {path} --help"

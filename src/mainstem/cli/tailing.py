@@ -113,7 +113,8 @@ async def _follow(app: Mainstem, request: Request, sources: dict[str, _Source]) 
             if not single and time.monotonic() - looked > LOOK:
                 await _join(app, request.streams, "beginning", sources)
                 looked = time.monotonic()
-            pages = [await _page(app, source, LOOK if single else 0.0) for source in sources.values()]
+            wait = LOOK if single else 0.0
+            pages = await asyncio.gather(*(_page(app, source, wait) for source in sources.values()))
             pause = 0.0
         except Unavailable as error:
             if pause == 0.0:
@@ -199,7 +200,7 @@ def _writer(request: Request) -> Callable[[Row], None]:
         return lambda row: write_text(as_json(row))
     if output == "json":
         return lambda row: write_text(as_json(row, indent=2))
-    return _Columns(len(request.streams) > 1 or _wild(request.streams[0]), terminal).write
+    return _Columns(any(map(_wild, request.streams)) or len(request.streams) > 1, terminal).write
 
 
 class _Columns:
@@ -215,7 +216,8 @@ class _Columns:
         if self._header:
             self._line([field.upper() for field in self._fields], "DATA", "\x1b[1m")
             self._header = False
-        cells = [str(row["recorded"])[11:23], *(plain(row[field] or "-") for field in self._fields[1:])]
+        cells = [str(row["recorded"])[11:23]]
+        cells += [plain(row[field] or "-") for field in self._fields[1:]]
         self._line(cells, plain(as_json(row["data"])), "")
 
     def _line(self, cells: list[str], rest: str, style: str) -> None:

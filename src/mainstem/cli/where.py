@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 from mainstem.errors import ConfigError
 
@@ -119,8 +119,8 @@ def _found(event: Mapping[str, Any], steps: tuple[str | int, ...]) -> Any:
     for step in steps:
         if isinstance(step, str) and isinstance(here, Mapping):
             here = cast("Mapping[str, Any]", here).get(step)
-        elif isinstance(step, int) and isinstance(here, list) and -len(cast("list[Any]", here)) <= step < len(here):
-            here = here[step]
+        elif isinstance(step, int) and _is_list(here):
+            here = here[step] if -len(here) <= step < len(here) else None
         else:
             return None
     return here
@@ -151,7 +151,11 @@ def _in(left: Any, right: Any) -> bool:
         return isinstance(left, str) and left in right
     if isinstance(right, Mapping):
         return isinstance(left, str) and left in cast("Mapping[str, Any]", right)
-    return isinstance(right, list) and any(_equal(left, each) for each in cast("list[Any]", right))
+    return _is_list(right) and any(_equal(left, each) for each in right)
+
+
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 _COMPARES: dict[str, Callable[[Any, Any], bool]] = {
@@ -256,10 +260,7 @@ class _Parser:
 
     def _enclosed(self, opening: str) -> Node:
         self._deeper()
-        if opening == "(":
-            node = self._any()
-        else:
-            node = Items(tuple(self._listed()))
+        node = self._any() if opening == "(" else Items(tuple(self._listed()))
         closing = ")" if opening == "(" else "]"
         if not self._took(closing):
             raise self._unexpected(repr(closing))
@@ -277,7 +278,9 @@ class _Parser:
         first = self._take()
         if first.text not in FIELDS:
             raise _wrong(
-                self._text, first.at, f"{first.text!r} is no field of an event ({', '.join(FIELDS)}): data.{first.text}?"
+                self._text,
+                first.at,
+                f"{first.text!r} is no field of an event ({', '.join(FIELDS)}): data.{first.text}?",
             )
         steps: list[str | int] = [first.text]
         while True:

@@ -74,12 +74,15 @@ class Feed:
         failure: MainstemError | None = None
         for event, identity, outcome in zip(events, identities, outcomes, strict=True):
             if isinstance(outcome, str | OutcomeUnknown):
-                self.published += 1
-                self.synthetic += bool(event.metadata.extensions["synthetic"])
-                if not isinstance(outcome, str):
-                    self._ledger.doubt(identity)
+                self._stored(event, identity, outcome)
                 continue
             self._ledger.take_back(identity)
             failure = outcome
         if failure is not None:
             raise failure
+
+    def _stored(self, event: StreamEvent[Any], identity: int, outcome: str | OutcomeUnknown) -> None:
+        self.published += 1
+        self.synthetic += isinstance(outcome, str) and bool(event.metadata.extensions["synthetic"])
+        if not isinstance(outcome, str):
+            self._ledger.doubt(identity)

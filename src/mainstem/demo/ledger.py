@@ -67,6 +67,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     published: int
     handled: int  # ids, each counted once
     lost: int  # ids published and never handled
+    unknown: int  # ids whose publishing was cut off and which nobody handled: not stored, or lost; not in `published`
     duplicated: int  # handlings beyond the first of an id
     p50_ms: float
     p99_ms: float
@@ -111,13 +112,15 @@ class Ledger:
 
     def verdict(self) -> Verdict:
         """The account so far; final once nothing is under way."""
-        lost = {identity for identity, balance in self._open.items() if balance > 0}
-        stored = self.published - len(lost & self._unsure)
-        lost -= self._unsure
+        missing = {identity for identity, balance in self._open.items() if balance > 0}
+        lost = missing - self._unsure
+        unknown = len(missing) - len(lost)
+        stored = self.published - unknown
         return Verdict(
             published=stored,
             handled=stored - len(lost),
             lost=len(lost),
+            unknown=unknown,
             duplicated=-sum(balance for balance in self._open.values() if balance < 0),
             p50_ms=round(self.latencies.quantile_ms(0.50), 3),
             p99_ms=round(self.latencies.quantile_ms(0.99), 3),

@@ -22,7 +22,7 @@ class GroupLine:
 @dataclass(frozen=True, slots=True)
 class WorkerLine:
     number: int
-    pid: int | None  # None: it is being started
+    pid: int | None  # None: there is none now
     deaths: int
 
 

@@ -33,6 +33,7 @@ from mainstem.stream import EventStream
 
 WORKERS = 2
 READY = 15.0  # seconds until the feed begins although some worker has not joined its groups
+SETTLED = 1.5  # seconds that members of a group take to share out its partitions; the feed begins after that
 DRAIN = 30.0  # seconds that the groups may take to finish at the end
 LOOK = 0.5  # seconds between two looks at the server's own figures
 
@@ -141,10 +142,13 @@ class Stage:
                     await cancel_all([perform, watch])
             await signals.finish()
             await alerts.finish()
+            self._phase = "done"
 
     async def _perform(self, crew: Crew, stop: asyncio.Event) -> None:
         self._phase = f"starting {WORKERS} workers"
         await self._until(lambda: all(self._joined(name) for name in GROUPS), READY, stop)
+        self._phase = "sharing out the partitions"
+        await self._until(lambda: False, SETTLED, stop)
         self._phase = "running"
         await self._feed.run(stop, self._plan.seconds)
         self._phase = "finishing what is under way"
@@ -223,7 +227,7 @@ class Stage:
         lags = [info.lag + info.pending for info in infos if info.lag is not None]
         return GroupLine(
             name=name,
-            reads=", ".join(stream.name for stream in self._sources()[name]),
+            reads=", ".join(stream.name.removeprefix("demo.") for stream in self._sources()[name]),
             rate=rate,
             lag=sum(lags) if len(lags) == len(infos) else None,
             lag_seconds=max((info.lag_seconds for info in infos), default=0.0),
@@ -243,13 +247,14 @@ class Stage:
             handled=sum(group.handled for group in groups.values()),
             lost=sum(group.lost for group in groups.values()),
             duplicated=sum(group.duplicated for group in groups.values()),
+            unknown=sum(group.unknown for group in groups.values()),
             p50_ms=round(together.quantile_ms(0.50), 3),
             p99_ms=round(together.quantile_ms(0.99), 3),
             groups=groups,
             seconds=round(feed.seconds, 2),
-            rate=round(feed.published / feed.seconds, 1) if feed.seconds else 0.0,
+            rate=round(groups["signals"].published / feed.seconds, 1) if feed.seconds else 0.0,
             rate_asked=self._plan.rate,
-            fed=feed.published,
+            fed=groups["signals"].published,
             synthetic=feed.synthetic,
             signals=groups["alerts"].published,
             alerts=self._alert_count,
@@ -286,5 +291,5 @@ def _guarantee(engine: Engine) -> str:
 
 def _synthetic(market: Market) -> str:
     if isinstance(market.rows[0], DailyBar):
-        return "bars are real; the ticks between their prices are SYNTHETIC, and each says so (synthetic=true)"
+        return "bars are real; ticks between their prices are SYNTHETIC (synthetic=true)"
     return "prices are as the file has them, nothing is synthetic"

@@ -16,6 +16,8 @@ from rich.text import Text
 from mainstem.demo.snapshot import GroupLine, Snapshot, SymbolLine
 
 FIGURES = 2.0  # seconds between two lines of figures
+ROOMY = 34  # lines of a terminal that has room for all
+LOW_ALERTS = 3
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -36,11 +38,12 @@ class Terminal:
     every = 0.25
 
     def __init__(self, console: Console) -> None:
+        self._console = console
         self._live = Live(console=console, auto_refresh=False)
         self._live.start()
 
     def show(self, snapshot: Snapshot) -> None:
-        self._live.update(screen(snapshot), refresh=True)
+        self._live.update(screen(snapshot, self._console.height), refresh=True)
 
     def close(self) -> None:
         self._live.stop()
@@ -73,18 +76,13 @@ class Progress:
         """Nothing to leave."""
 
 
-def screen(snapshot: Snapshot) -> RenderableType:
-    """The whole view."""
-    synthetic = Text(snapshot.synthetic, "yellow")
-    head = Group(
-        Text.assemble((snapshot.engine, "bold cyan"), "  ", snapshot.guarantee),
-        Text(f"replaying {snapshot.source}" + (f", lap {snapshot.lap}" if snapshot.lap > 1 else "")),
-        synthetic,
-    )
-    parts: list[RenderableType] = [head, Text(), _feed(snapshot), Text(), _groups(snapshot), Text(), _symbols(snapshot)]
-    parts += [Text(), _alerts(snapshot), Text(), _workers(snapshot)]
-    if snapshot.message:
-        parts.append(Text(snapshot.message, "red", overflow="ellipsis", no_wrap=True))
+def screen(snapshot: Snapshot, height: int) -> RenderableType:
+    """The whole view, in so many lines: a low terminal has no blank ones, and fewer alerts."""
+    parts = [_head(snapshot), _feed(snapshot), _groups(snapshot), _symbols(snapshot)]
+    parts += [_alerts(snapshot, LOW_ALERTS if height < ROOMY else len(snapshot.alerts)), _workers(snapshot)]
+    if height >= ROOMY:
+        parts = [spaced for part in parts for spaced in (part, Text())]
+    parts.append(Text(snapshot.message, "red", overflow="ellipsis", no_wrap=True))
     title = f"[bold]mainstem demo[/] · {snapshot.phase}"
     return Panel(Group(*parts), title=title, subtitle="Ctrl-C ends with a report")
 
@@ -98,14 +96,22 @@ def sparkline(prices: tuple[float, ...]) -> str:
     return "".join(BLOCKS[round((price - low) * scale)] for price in prices)
 
 
-def _feed(snapshot: Snapshot) -> Text:
+def _head(snapshot: Snapshot) -> RenderableType:
+    return Group(
+        Text.assemble((snapshot.engine, "bold cyan"), "  ", snapshot.guarantee),
+        Text(f"replaying {snapshot.source}" + (f", lap {snapshot.lap}" if snapshot.lap > 1 else "")),
+        Text(snapshot.synthetic, "yellow"),
+    )
+
+
+def _feed(snapshot: Snapshot) -> RenderableType:
     return Text.assemble(
         "published ", (f"{snapshot.published:,}", "bold"), f" in {snapshot.seconds:.0f} s, now ",
         (f"{snapshot.rate:,.0f}", "bold"), f" events/s (asked {snapshot.asked:,.0f})",
     )  # fmt: skip
 
 
-def _groups(snapshot: Snapshot) -> Table:
+def _groups(snapshot: Snapshot) -> RenderableType:
     table = _table("group", "reads", "handled", "events/s", "lag", "oldest", "p50", "p99")
     for group in snapshot.groups:
         lag = "?" if group.lag is None else f"{group.lag:,}"
@@ -115,7 +121,7 @@ def _groups(snapshot: Snapshot) -> Table:
     return table
 
 
-def _symbols(snapshot: Snapshot) -> Table:
+def _symbols(snapshot: Snapshot) -> RenderableType:
     table = _table("symbol", "day", "price", "", left=("day", ""))
     for line in snapshot.symbols:
         table.add_row(line.symbol, line.day, f"{line.price:,.2f}", _spark(line))
@@ -127,21 +133,21 @@ def _spark(line: SymbolLine) -> Text:
     return Text(sparkline(line.prices), "green" if up else "red")
 
 
-def _alerts(snapshot: Snapshot) -> Group:
-    lines = [Text(f"  {text}", overflow="ellipsis", no_wrap=True) for text in snapshot.alerts]
+def _alerts(snapshot: Snapshot, most: int) -> RenderableType:
+    lines = [Text(f"  {text}", overflow="ellipsis", no_wrap=True) for text in snapshot.alerts[:most]]
     return Group(Text("last alerts", "bold"), *(lines or [Text("  none yet")]))
 
 
-def _workers(snapshot: Snapshot) -> Text:
+def _workers(snapshot: Snapshot) -> RenderableType:
     told = Text("workers ", "bold")
     for worker in snapshot.workers:
-        pid = Text(f"{worker.pid}", "cyan") if worker.pid else Text("starting", "yellow")
+        pid = Text(f"{worker.pid}", "cyan") if worker.pid else Text("–", "yellow")
         told += Text.assemble(pid, f" (died {worker.deaths}×)" if worker.deaths else "", "  ")
     return told + Text("try kill -9 on one: nothing is lost", "dim")
 
 
 def _table(*columns: str, left: tuple[str, ...] = ("reads",)) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 or column in left else "right", no_wrap=True)
     return table

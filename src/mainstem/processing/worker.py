@@ -43,6 +43,7 @@ class Worker:
         self._handing_over: set[asyncio.Task[None]] = set()
         self._idle: list[asyncio.Future[None]] = []
         self._room = asyncio.Event()
+        self._wants_room = False
         self._in_hand = 0
         self._finished = 0
         self._ending = False
@@ -76,6 +77,7 @@ class Worker:
             room = flow.window - self._in_hand
             if room * 2 <= flow.window:
                 self._room.clear()
+                self._wants_room = True
                 await self._room.wait()
                 continue
             self._settler.kick()
@@ -171,11 +173,14 @@ class Worker:
     def _finish(self, job: Job) -> None:
         self._in_hand -= 1
         self._finished += 1
-        self._lanes.finish(job)
-        self._make_room()
+        if job.lane is not None:
+            self._lanes.finish(job)
+        if self._wants_room and self._in_hand * 2 < self._flow.window:
+            self._make_room()
 
     def _make_room(self) -> None:
-        if self._in_hand * 2 < self._flow.window and not self._room.is_set():
+        if self._in_hand * 2 < self._flow.window:
+            self._wants_room = False
             self._room.set()
 
     # Losing partitions and leases

@@ -21,7 +21,9 @@ def publish(
         str | None, typer.Argument(metavar="[FILE|-]", help="One JSON a line (ndjson); - or nothing: stdin.")
     ] = None,
     data: Annotated[str | None, typer.Option("--data", "-d", metavar="JSON", help="Publish this one event.")] = None,
-    events: Annotated[bool, typer.Option("--events", help="Lines are whole events, as tail -o ndjson prints them.")] = False,
+    events: Annotated[
+        bool, typer.Option("--events", help="Lines are whole events, as tail -o ndjson prints them.")
+    ] = False,
     type: Annotated[str, typer.Option("--type", "-t", help="Type of the events.")] = "",
     source: Annotated[str, typer.Option("--source", help="Source of the events.")] = "",
     key: Annotated[str | None, typer.Option("--key", "-k", help="Key of all events.")] = None,
@@ -49,7 +51,8 @@ def publish(
       mainstem tail orders --no-follow -o ndjson | mainstem publish copy --events
     """
     from mainstem.cli.connecting import execute
-    from mainstem.cli.publishing import Request, publish as work
+    from mainstem.cli.publishing import Request
+    from mainstem.cli.publishing import publish as work
     from mainstem.errors import ConfigError
 
     if data is not None and (file is not None or events or resume):

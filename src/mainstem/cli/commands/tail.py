@@ -20,14 +20,19 @@ def tail(
     start: Annotated[
         str,
         typer.Option(
-            "--from", metavar="PLACE",
+            "--from",
+            metavar="PLACE",
             help="beginning, end, 2h, a time (2026-01-31T09:30:00Z) or a position. Default: end when following, "
             "else beginning.",
         ),
     ] = "",
     limit: Annotated[int | None, typer.Option("--limit", "-n", help="End after so many events.")] = None,
-    type: Annotated[list[str] | None, typer.Option("--type", "-t", help="Only this type (pattern; may be repeated).")] = None,
-    key: Annotated[list[str] | None, typer.Option("--key", "-k", help="Only this key (pattern; may be repeated).")] = None,
+    type: Annotated[
+        list[str] | None, typer.Option("--type", "-t", help="Only this type (pattern; may be repeated).")
+    ] = None,
+    key: Annotated[
+        list[str] | None, typer.Option("--key", "-k", help="Only this key (pattern; may be repeated).")
+    ] = None,
     where: Annotated[str, typer.Option("--where", "-w", metavar="CONDITION", help="Only where this holds.")] = "",
     url: Url = None,
     output: Annotated[
@@ -38,8 +43,9 @@ def tail(
 ) -> None:
     """Show events as they arrive, filtered; disturbs no group.
 
-    Conditions know == != < <= > >= in, not in, and, or, not, ( ), [ ], texts, numbers, true, false, null, and the fields
-    id type source time key data metadata stream position recorded. New streams that match a pattern join.
+    Conditions know == != < <= > >= in, not in, and, or, not, ( ), [ ], texts, numbers, true, false, null,
+    and the fields id type source time key data metadata stream position recorded.
+    New streams that match a pattern join while it runs.
 
     \b
     Examples:
@@ -49,7 +55,8 @@ def tail(
       mainstem tail orders --from beginning --limit 10 --type 'order.*'
     """
     from mainstem.cli.connecting import execute
-    from mainstem.cli.tailing import Request, tail as work
+    from mainstem.cli.tailing import Request
+    from mainstem.cli.tailing import tail as work
 
     request = Request(
         streams=tuple(streams), url=url, output=output, follow=follow, start=start, limit=limit,

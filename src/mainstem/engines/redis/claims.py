@@ -179,13 +179,17 @@ class Claims:
         return taken, bool(seen) and not more
 
     def _put(self, source: Source, found: Sequence[Reply], sent: float, *, claimed: bool) -> int:
-        deliveries = [integer(count) for count in items(found[1])]
-        pages, size = pages_of(source, found[0], sent, deliveries)
+        """Hand out what was taken, but for what is in our own hands already; returns how many were taken."""
+        ours = {entry for hold in self._intake.holds if hold.source is source for entry in hold.open}
+        entries = items(found[0])
+        taken = [(entry, integer(count)) for entry, count in zip(entries, items(found[1]), strict=True)]
+        new = [(entry, count) for entry, count in taken if data(items(entry)[0]) not in ours]
+        pages, size = pages_of(source, [entry for entry, _ in new], sent, [count for _, count in new])
         self._report(source, len(items(found[2])))
         if claimed:
             self._claimed.update(page.hold for page in pages)
         self._intake.put(pages, size)
-        return len(deliveries)
+        return len(taken)
 
     async def _deliver_due(self) -> None:
         """Deliver again what was given back and is due, where there is room for it."""

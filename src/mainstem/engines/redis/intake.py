@@ -68,6 +68,7 @@ class Intake:
         self._reading: asyncio.Future[list[Reply]] | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
+        self._scheduled = False
         self._resting = False
         self._stopped = False
         self._window = (time.monotonic(), 0)
@@ -179,7 +180,7 @@ class Intake:
 
     def read(self) -> None:
         """Send the next read unless one is under way, or nothing more fits."""
-        if self._reading is not None or self._linger is not None or self._resting or self._stopped:
+        if self._reading is not None or self._linger is not None or self._resting or self._stopped or self._scheduled:
             return
         if not self._readable or self.full:
             return
@@ -187,7 +188,9 @@ class Intake:
         if wire is None or not self.client_id:
             self._connect()
             return
-        self._send(wire)
+        # At the end of this turn of the loop: acknowledgements sent in it leave in the same write, before the read.
+        self._scheduled = True
+        self._loop.call_soon(self._send, wire)
 
     def rest(self) -> None:
         """No more reads until ``resume``."""
@@ -245,6 +248,9 @@ class Intake:
     # Sending
 
     def _send(self, wire: Wire) -> None:
+        self._scheduled = False
+        if not self._readable or self._stopped or self._resting:
+            return
         reads, block = self._plan()
         now = time.monotonic()
         looks = [source for read in reads for source in read.sources if self._must_look(source, now)]

@@ -39,8 +39,8 @@ def before(one: str, other: str) -> bool:
 
 
 def pack_runs(runs: Sequence[Run[str]]) -> str:
-    """`first~last~count` of each, or `first` alone where it is the only one."""
-    return " ".join(run.first if run.count == 1 else f"{run.first}~{run.last}~{run.count}" for run in runs)
+    """`first~last~count` of each, or `first` alone where that is the last one too."""
+    return " ".join(run.first if run.first == run.last else f"{run.first}~{run.last}~{run.count}" for run in runs)
 
 
 def unpack_runs(text: str) -> list[Run[str]]:

@@ -57,7 +57,9 @@ class Reads:
         self._link: Link = server.link()
         self._wire: Wire | None = None
         self._client = 0  # the server's number of the connection; 0: it would not tell
-        self._reading: frozenset[Part] = frozenset()
+        self._planned: Sequence[Owned] = ()
+        self._logs = b""  # the logs of the plan, packed
+        self._reading: frozenset[Part] = frozenset()  # and its partitions
         self._blocked = False
         self._each = 1024.0  # bytes an event has, about
         self._most = FIRST  # events in one read
@@ -121,6 +123,8 @@ class Reads:
         self._measure(got)
         if self._holdings.busy and got * 2 < self.limit:
             await asyncio.sleep(LINGER)
+        elif got:
+            await asyncio.sleep(0)  # who waits for this comes first, then the next read is planned
 
     def _measure(self, got: int) -> None:
         now = time.monotonic()
@@ -179,13 +183,16 @@ class Reads:
 
     async def _read(self, wire: Wire, plan: Sequence[Owned], count: int, block: float) -> int:
         """Send one read and take in what it brings; returns how many events."""
-        waits = (b"BLOCK", max(1, int(block * 1000))) if block else ()
-        logs = [owned.log for owned in plan]
-        read = command(b"XREAD", b"COUNT", count, *waits, b"STREAMS", *logs, *[owned.position for owned in plan])
-        self._reading = frozenset([owned.part for owned in plan])
+        if plan != self._planned:
+            self._planned = plan
+            self._reading = frozenset([owned.part for owned in plan])
+            self._logs = b"".join([_bulk(owned.log) for owned in plan])
+        head = b"*%d\r\n$5\r\nXREAD\r\n$5\r\nCOUNT\r\n%b" % (2 * len(plan) + (6 if block else 4), _bulk(b"%d" % count))
+        waits = b"$5\r\nBLOCK\r\n" + _bulk(b"%d" % max(1, int(block * 1000))) if block else b""
+        places = b"".join([_bulk(owned.position.encode()) for owned in plan])
         self._blocked = block > 0
         try:
-            reply = await wire.send(read, block)
+            reply = await wire.send(b"%b%b$7\r\nSTREAMS\r\n%b%b" % (head, waits, self._logs, places), block)
         finally:
             self._blocked = False
         if isinstance(reply, ReplyError):
@@ -291,3 +298,7 @@ class Reads:
         if there or not (behind or (facts.first and not before(owned.position, facts.first))):
             return
         self._holdings.lose(owned, "the server lost the last events that were read; it reads on from the last commit.")
+
+
+def _bulk(text: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(text), text)

@@ -92,7 +92,7 @@ class Renewals:
 def client_of(address: Address) -> redis.Redis:
     """A blocking redis-py client that never repeats a command by itself."""
     pool = redis.ConnectionPool(connection_class=_kind(address), max_connections=1, **_settings(address))
-    return redis.Redis(connection_pool=pool)
+    return redis.Redis.from_pool(pool)  # closing the client closes the pool
 
 
 def _kind(address: Address) -> Any:
