@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import leaks
+from mainstem.servers.embedded import stop
 from servers_for_tests import TlsServer, redis7_binary, serving, serving_tls, valkey_binary
 
 os.environ[leaks.MARK] = uuid.uuid4().hex
@@ -40,11 +41,13 @@ def short_root() -> Iterator[Path]:
 
 
 @pytest.fixture
-def project(short_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project folder that is the working directory: an embedded server puts its .mainstem/ there."""
+def project(short_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty project folder that is the working directory; the embedded server that a test starts there is stopped."""
     folder = Path(tempfile.mkdtemp(prefix="p", dir=short_root))
     monkeypatch.chdir(folder)
-    return folder
+    yield folder
+    if (folder / ".mainstem").exists():
+        stop(folder / ".mainstem")
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -97,7 +96,9 @@ class Running:
 
 
 @contextmanager
-def running(*words: object, url: str | None = None, cwd: Path | None = None, stdin: int = subprocess.DEVNULL) -> Iterator[Running]:
+def running(
+    *words: object, url: str | None = None, cwd: Path | None = None, stdin: int = subprocess.DEVNULL
+) -> Iterator[Running]:
     """A command in the background; ended hard if it still runs at the end."""
     process = subprocess.Popen(
         [*COMMAND, *map(str, words)],
@@ -162,7 +163,3 @@ def numbers(file: Path) -> list[int]:
 
 def ndjson(*events: Any) -> str:
     return "".join(json.dumps(event) + "\n" for event in events)
-
-
-def now() -> float:
-    return time.monotonic()

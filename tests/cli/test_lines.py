@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest import MonkeyPatch
 
 from mainstem.cli import lines
 from mainstem.cli.lines import Line, Splitter
@@ -29,7 +29,7 @@ def test_lines_do_not_depend_on_how_they_arrive(pieces: list[bytes]) -> None:
     assert not found or found[-1].end == len(whole)
 
 
-def test_a_line_that_is_too_long_is_dropped_and_the_next_one_kept(monkeypatch: MonkeyPatch) -> None:
+def test_a_line_that_is_too_long_is_dropped_and_the_next_one_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "LONGEST", 10)
     found = split([b"12345", b"67890", b"x\nshort\n", b"1234567890\n", b"1234567890a"])
     assert [(line.raw, line.end) for line in found] == [(None, 12), (b"short", 18), (b"1234567890", 29), (None, 40)]

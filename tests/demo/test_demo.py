@@ -20,7 +20,8 @@ from mainstem.demo import market
 from mainstem.demo.command import run
 from mainstem.demo.market import DailyBar
 from mainstem.demo.pipeline import Bar, Streams, streams
-from mainstem.errors import ConfigError
+from mainstem.demo.stage import shown
+from mainstem.errors import ConfigError, Unavailable
 from mainstem.servers.embedded import stop
 from waiting import wait_blocking
 
@@ -180,6 +181,17 @@ def test_a_rate_that_cannot_be_reached_is_reported_as_it_was(valkey_url: str) ->
     assert report["rate_asked"] == 5e6
     assert report["rate"] < 1e6
     assert report["rate"] == pytest.approx(report["fed"] / report["seconds"], rel=0.01)
+
+
+def test_without_a_server_it_says_so_before_anything_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
+        run(csv=None, url="redis://127.0.0.1:1/0", rate=None, seconds=1, output="json")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_password_is_not_shown() -> None:
+    assert shown("redis://me:secret@host:6379/0") == "redis://me:***@host:6379/0"
+    assert shown("embedded://") == "embedded://"
 
 
 @pytest.mark.parametrize(

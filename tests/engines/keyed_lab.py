@@ -10,7 +10,8 @@ import sys
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -149,7 +150,10 @@ def check_order(notes: Sequence[Note], keys: Sequence[str], count: int) -> None:
             seen.add((note.key, note.number))
             first[note.key].append(note.number)
     for key in keys:
-        assert first[key] == list(range(count)), f"{key}: {first[key][:20]}"
+        wrong = next((at for at, number in enumerate(first[key]) if at != number), None)
+        near = [note for note in sorted(notes, key=lambda note: note.at) if note.key == key]
+        told = [n for n in near if wrong is not None and abs(n.number - wrong) < 3]
+        assert first[key] == list(range(count)), f"{key} is out of order at {wrong}: {told}"
 
 
 @dataclass
@@ -180,3 +184,88 @@ def start_worker(url: str, spec: StreamSpec, group: GroupSpec, name: str, folder
     orders |= {"lease": group.lease, "drain": group.drain, "name": name, "path": str(path), **how}
     process = subprocess.Popen([sys.executable, str(WORKER), json.dumps(orders)], stdin=subprocess.DEVNULL)
     return Worker(process, name, path)
+
+
+@dataclass
+class Lab:
+    """A server, a stream on it, and the members that a test made."""
+
+    url: str
+    name: str
+    folder: Path
+    client: redis.Redis
+    server: Server
+    members: list[RedisKeyedMember] = field(default_factory=list)
+    workers: list[Worker] = field(default_factory=list)
+
+    def spec(self, partitions: int) -> StreamSpec:
+        return StreamSpec(name=self.name, partitions=partitions)
+
+    async def join(self, name: str, spec: StreamSpec, group: GroupSpec) -> RedisKeyedMember:
+        member = RedisKeyedMember(self.server, group, name)
+        self.members.append(member)
+        await member.follow([spec])
+        return member
+
+    async def run(self, name: str, spec: StreamSpec, group: GroupSpec, **how: object) -> Runner:
+        return Runner(await self.join(name, spec, group), name, **how).start()  # type: ignore[arg-type]
+
+    def work(self, name: str, spec: StreamSpec, group: GroupSpec, **how: object) -> Worker:
+        self.workers.append(start_worker(self.url, spec, group, name, self.folder, **how))
+        return self.workers[-1]
+
+
+@asynccontextmanager
+async def opened_lab(url: str, name: str, folder: Path) -> AsyncIterator[Lab]:
+    """A lab on the server at `url`, emptied; what its test made is ended with it."""
+    client = redis.Redis.from_url(url)
+    client.flushall()
+    server = open_server(url)
+    await server.open()
+    made = Lab(url, name, folder, client, server)
+    try:
+        yield made
+    finally:
+        for worker in made.workers:
+            worker.end()
+        for member in made.members:
+            await member.leave()
+        await server.close()
+        client.close()
+
+
+GROUP = GroupSpec(name="g", lease=2.0, drain=2.0)
+KEYS = [f"k{number}" for number in range(40)]
+
+
+async def collect(
+    member: RedisKeyedMember, count: int, within: float = 5.0, limit: int = 100
+) -> tuple[list[Delivery], list[Signal]]:
+    """Receive until there are so many deliveries."""
+    deliveries: list[Delivery] = []
+    signals: list[Signal] = []
+    deadline = time.monotonic() + within
+    while len(deliveries) < count:
+        assert time.monotonic() < deadline, f"{len(deliveries)} of {count} deliveries, {signals}"
+        for item in await member.receive(limit, 0.2, NOTHING):
+            if isinstance(item, Delivery):
+                deliveries.append(item)
+            else:
+                signals.append(item)
+    return deliveries, signals
+
+
+async def told(member: RedisKeyedMember, kind: type, within: float = 5.0) -> Signal:
+    """Receive until it tells a signal of this kind."""
+    deadline = time.monotonic() + within
+    while True:
+        assert time.monotonic() < deadline, f"no {kind.__name__}"
+        for item in await member.receive(100, 0.2, NOTHING):
+            if isinstance(item, kind):
+                return item  # type: ignore[return-value]
+
+
+async def nothing_comes(member: RedisKeyedMember, seconds: float = 0.4) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert not [item for item in await member.receive(100, 0.1, NOTHING) if isinstance(item, Delivery)]

@@ -159,16 +159,11 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["redis7", "valkey"])
-def url(request: pytest.FixtureRequest) -> str:
-    return str(request.getfixturevalue(f"{request.param}_url"))
-
-
 @pytest.fixture(params=["redis-cli", "node-redis"])
-def client(request: pytest.FixtureRequest, url: str) -> Client:
+def client(request: pytest.FixtureRequest, server_url: str) -> Client:
     if request.param == "redis-cli":
-        return RedisCli("-u", url)
-    return NodeRedis(request.getfixturevalue("node_folder"), url)
+        return RedisCli("-u", server_url)
+    return NodeRedis(request.getfixturevalue("node_folder"), server_url)
 
 
 @pytest.fixture
@@ -186,8 +181,8 @@ def log(stream: str, partition: int) -> str:
 # ------------------------------------------------------------------------------------------------------- reading
 
 
-async def test_another_client_reads_what_mainstem_wrote(client: Client, url: str, stream_name: str) -> None:
-    async with Mainstem(url, source="feed") as app:
+async def test_another_client_reads_what_mainstem_wrote(client: Client, server_url: str, stream_name: str) -> None:
+    async with Mainstem(server_url, source="feed") as app:
         ticks = app.stream(stream_name, Tick)
         position = await ticks.publish(Tick("AAPL", 1), id="e-1", key="AAPL")
         (event,) = [event async for event in ticks.read()]
@@ -207,8 +202,8 @@ async def test_another_client_reads_what_mainstem_wrote(client: Client, url: str
     assert json.loads(second[1]["meta"]) == {"correlation_id": "e-1", "causation_id": "e-1"}
 
 
-async def test_another_client_finds_the_partition_of_a_key(client: Client, url: str, stream_name: str) -> None:
-    async with Mainstem(url) as app:
+async def test_another_client_finds_the_partition_of_a_key(client: Client, server_url: str, stream_name: str) -> None:
+    async with Mainstem(server_url) as app:
         ticks = app.stream(stream_name, Tick, key=lambda tick: tick.symbol, partitions=PARTITIONS)
         positions = await ticks.publish_batch([Tick(symbol, n) for n in range(3) for symbol in SYMBOLS])
 
@@ -223,8 +218,8 @@ async def test_another_client_finds_the_partition_of_a_key(client: Client, url: 
 # ------------------------------------------------------------------------------------------------------- writing
 
 
-async def test_a_handler_receives_what_another_client_wrote(client: Client, url: str, stream_name: str) -> None:
-    app = Mainstem(url)
+async def test_a_handler_receives_what_another_client_wrote(client: Client, server_url: str, stream_name: str) -> None:
+    app = Mainstem(server_url)
     seen: list[Received[Tick]] = []
 
     @app.subscribe(app.stream(stream_name, Tick), group="prices")
@@ -259,8 +254,8 @@ async def test_a_handler_receives_what_another_client_wrote(client: Client, url:
     assert second.metadata.extensions == {"desk": "7"}
 
 
-async def test_a_keyed_handler_receives_each_key_in_order(client: Client, url: str, stream_name: str) -> None:
-    app = Mainstem(url)
+async def test_a_keyed_handler_receives_each_key_in_order(client: Client, server_url: str, stream_name: str) -> None:
+    app = Mainstem(server_url)
     seen: dict[str | None, list[int]] = {}
 
     @app.subscribe(
@@ -281,9 +276,9 @@ async def test_a_keyed_handler_receives_each_key_in_order(client: Client, url: s
     assert seen == {symbol: [0, 1, 2] for symbol in SYMBOLS[:3]}
 
 
-async def test_another_client_declares_a_stream(client: Client, url: str, stream_name: str) -> None:
+async def test_another_client_declares_a_stream(client: Client, server_url: str, stream_name: str) -> None:
     client.declare(stream_name, {"name": stream_name, "partitions": PARTITIONS, "type": "Tick"})
-    async with Mainstem(url) as app:
+    async with Mainstem(server_url) as app:
         await app.stream(stream_name, Tick).publish(Tick("AAPL", 1), key="AAPL")
 
         with pytest.raises(ConfigError, match=r"partitions 16 \(stored: 4\)"):
@@ -297,9 +292,9 @@ async def test_another_client_declares_a_stream(client: Client, url: str, stream
 
 @pytest.mark.parametrize("partitions", [None, 1], ids=["queue", "keyed"])
 async def test_what_cannot_be_read_becomes_a_dead_letter_with_all_its_fields(
-    client: Client, url: str, stream_name: str, partitions: int | None
+    client: Client, server_url: str, stream_name: str, partitions: int | None
 ) -> None:
-    app = Mainstem(url)
+    app = Mainstem(server_url)
     key = stream_name if partitions is None else log(stream_name, 0)
     seen: list[int] = []
 

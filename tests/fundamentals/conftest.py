@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mainstem.servers.embedded import stop
-
 
 @pytest.fixture(autouse=True)
-def embedded(project: Path) -> Iterator[None]:
+def embedded(project: Path) -> None:
     """An empty project as working directory; its server, started by the first use, is stopped after the test."""
-    yield
-    stop(project / ".mainstem")

@@ -83,10 +83,13 @@ async def publish(request: Request) -> int:
     stream_name(request.stream)
     async with opened(request.url) as app:
         stream = app.stream(request.stream)
-        target = await _trial(app, request.stream) if request.dry_run else await _real(app, stream)
         if request.data is not None:
-            return await _one(request, stream, target)
-        return await _many(request, stream, target)
+            return await _one(app, request, stream)
+        return await _many(app, request, stream)
+
+
+async def _target(app: Mainstem, request: Request, stream: EventStream[Any]) -> Opened[Any]:
+    return await _trial(app, request.stream) if request.dry_run else await _real(app, stream)
 
 
 async def _real(app: Mainstem, stream: EventStream[Any]) -> Opened[Any]:
@@ -112,23 +115,27 @@ async def _trial(app: Mainstem, name: str) -> Opened[Any]:
     return Opened(connection, spec, Envelope(spec, payload, connection.source, connection.event_limit))
 
 
-async def _one(request: Request, stream: EventStream[Any], target: Opened[Any]) -> int:
-    event = event_of(str(request.data).encode("utf-8", "surrogateescape"), 0, _making(request, target, ""))
+async def _one(app: Mainstem, request: Request, stream: EventStream[Any]) -> int:
+    raw = str(request.data).encode("utf-8", "surrogateescape")
+    target = await _trial(app, request.stream)
+    event = event_of(raw, 0, _making(request, target, ""))
     if event is None:
         raise EventRejected("--data is empty: give the event's data as JSON.")
+    _packed(target, event)
     if request.dry_run:
-        _packed(target, event)
         say(f"would publish one event to {stream.name!r}")
         return exits.OK
+    await _real(app, stream)
     place = await stream.publish(event)
     record = {"stream": stream.name, "position": place, "id": event.id}
     write_record(record, request.output)
     return exits.OK
 
 
-async def _many(request: Request, stream: EventStream[Any], target: Opened[Any]) -> int:
+async def _many(app: Mainstem, request: Request, stream: EventStream[Any]) -> int:
     begun = time.monotonic()
-    with _input(request) as (descriptor, start, total):
+    with _input(request) as (descriptor, start, total):  # first: a wrong file must not leave a new stream behind
+        target = await _target(app, request, stream)
         tally = Tally(line=start.line, offset=start.offset)
         origin = str(request.file.resolve()) if request.file is not None else ""
         run = _Run(request, stream, target, _making(request, target, origin), tally)

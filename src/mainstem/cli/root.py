@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
         return _told(_sentence(error), exits.code_of(error), error)
     except Exception as error:  # noqa: BLE001 - the last line of defence: typer's own errors, and ours
         if isinstance(error, _Misused):
-            return _told(_misuse(error), exits.USAGE)
+            return _misused(error)
         return _told(_surprise(error), exits.FAILED, error)
 
 
@@ -126,8 +126,11 @@ def _surprise(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error} (this may be a bug of mainstem; --debug shows where)."
 
 
-def _misuse(error: _Misused) -> str:
+def _misused(error: _Misused) -> int:
     message = error.format_message().rstrip(".")
+    if "\n" in message:  # no words at all: the message is the help
+        print(message)
+        return exits.USAGE
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "mainstem"
-    return f"{message[:1].lower()}{message[1:]}; see {path} --help"
+    return _told(f"{message[:1].lower()}{message[1:]}; see {path} --help", exits.USAGE)

@@ -98,9 +98,9 @@ class Crew:
                 return
             seat.deaths += 1
             seat.early_deaths = seat.early_deaths + 1 if time.monotonic() - begun < SHORT_LIFE else 0
-            self._on_line(f"worker {seat.number} died ({_cause(code)}) and is started again")
             if seat.early_deaths >= DEATHS:
                 raise MainstemError(f"worker {seat.number} cannot run: {seat.said or _cause(code)}")
+            self._on_line(f"worker {seat.number} died ({_cause(code)}) and is started again")
             await asyncio.sleep(PAUSE)
 
     async def _run(self, seat: Seat) -> int:

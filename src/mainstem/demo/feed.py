@@ -48,9 +48,10 @@ class Feed:
             if late > LATE:
                 origin += late - LATE
             due = min(int((now - origin) * self._rate) - sent, SLICE)
-            if due > 0 and self._ledger.under_way < BACKLOG:
+            room = self._ledger.under_way < BACKLOG
+            if due > 0 and room:
                 sent += await self._publish([next(self._moments) for _ in range(due)])
-            await asyncio.sleep(TURN if due < SLICE else 0)
+            await asyncio.sleep(0 if due == SLICE and room else TURN)
         self.seconds = time.monotonic() - begun
 
     async def _publish(self, moments: Sequence[Moment]) -> int:

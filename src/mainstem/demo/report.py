@@ -61,10 +61,11 @@ def table(report: Report) -> Group:
 def _lines(report: Report) -> list[str]:
     short = "" if report.rate >= report.rate_asked * 0.98 else f" (asked {report.rate_asked:,.0f}/s: not reached)"
     fed = f"{report.fed:,} events, {report.synthetic:,} of them synthetic, in {report.seconds:.1f} s"
-    unknown = [f"{report.unknown:,} more were cut off while they were published: not stored"] if report.unknown else []
+    cut_off = (
+        f"; {report.unknown:,} more were cut off while they were sent, and nobody had them" if report.unknown else ""
+    )
     return [
-        f"{fed}: {report.rate:,.0f}/s{short}",
-        *unknown,
+        f"{fed}: {report.rate:,.0f}/s{short}{cut_off}",
         f"{report.signals:,} signals, {report.alerts:,} alerts; {report.workers} workers, {report.worker_deaths} died",
         f"{report.engine}: {report.guarantee}",
     ]

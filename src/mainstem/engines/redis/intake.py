@@ -261,7 +261,8 @@ class Intake:
         self._reading.add_done_callback(lambda done: self._arrived(done, looks, reads, now))
 
     def _must_look(self, source: Source, now: float) -> bool:
-        if source.restored or (not source.behind and now - source.accounted < FRESH):
+        fresh = FRESH * max(1.0, len(self._sources) / 8)  # many streams: the looks must stay cheap beside the reads
+        if source.restored or (not source.behind and now - source.accounted < fresh):
             return False
         source.accounted = now
         return True
@@ -280,13 +281,13 @@ class Intake:
             return [_Read(sources, budget)], self._block
         if not self._hot:
             return self._plan_quiet(budget)
-        others = self._next(max(1, budget // 4), [source for source in sources if source not in self._hot])
-        hot = self._hot[: max(1, budget - len(others))]
+        others = self._next(max(1, self._limit // 2), [source for source in sources if source not in self._hot])
+        hot = self._hot[: max(1, self._limit - len(others))]
         reads = [_Read(hot, max(1, (budget - len(others)) // len(hot)))]
         return reads + ([_Read(others, 1)] if others else []), 0.0
 
     def _plan_quiet(self, budget: int) -> tuple[list[_Read], float]:
-        chunk = self._next(budget, self._readable)
+        chunk = self._next(self._limit, self._readable)
         count = max(1, budget // len(chunk))
         if len(chunk) == len(self._readable):
             return [_Read(chunk, count)], self._block
