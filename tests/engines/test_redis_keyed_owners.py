@@ -34,6 +34,7 @@ from mainstem.engine import (
     Lost,
     Revoking,
 )
+from mainstem.engines.redis.keyed_part import WINDOW
 from mainstem.engines.redis.layout import group_key
 from waiting import wait_until
 
@@ -251,3 +252,18 @@ async def test_a_poison_that_kills_its_process_does_not_loop_for_ever(lab: Lab) 
     rest, _ = await collect(survivor, 3)
     await survivor.settle([Done(d) for d in rest])
     assert state(lab.client, spec, 0)["crashes"] == "0"
+
+
+async def test_order_holds_where_the_probation_after_a_crash_ends(lab: Lab) -> None:
+    spec = lab.spec(1)
+    group = GroupSpec(name="g", lease=0.6)
+    publish(lab.client, spec, ["k"], range(WINDOW + 100))
+    first = await lab.join("a", spec, group)
+    await collect(first, 1)
+    first.cut()
+    heir = await lab.run("b", spec, group)
+    await wait_until(lambda: len(heir.notes) >= WINDOW + 100, timeout=20)
+    assert [note.number for note in heir.notes] == list(range(WINDOW + 100))
+    assert [note.deliveries for note in heir.notes] == [2] + [1] * (WINDOW + 99)
+    await heir.stop()
+    assert "crashes" not in state(lab.client, spec, 0) or state(lab.client, spec, 0)["crashes"] == "0"

@@ -37,7 +37,10 @@ class Crew:
     def workers(self) -> dict[str, int]:
         """How many events each process handled."""
         return Counter(
-            path.name for path in self._folder.glob("[0-9]*") for line in path.read_text().splitlines() if "done" in line
+            path.name
+            for path in self._folder.glob("[0-9]*")
+            for line in path.read_text().splitlines()
+            if "done" in line
         )
 
     def said(self, number: int = 0) -> str:

@@ -128,7 +128,9 @@ async def test_a_wrong_type_on_a_typed_stream(url: str, stream_name: str, data: 
 
 
 @pytest.mark.parametrize(
-    "attributes", [{"id": "\ud800"}, {"key": ""}, {"key": 5}, {"type": "\ud800"}, {"time": "now"}, {"source": 7}], ids=ascii
+    "attributes",
+    [{"id": "\ud800"}, {"key": ""}, {"key": 5}, {"type": "\ud800"}, {"time": "now"}, {"source": 7}],
+    ids=ascii,
 )
 async def test_attributes_that_cannot_be_stored(url: str, stream_name: str, attributes: dict[str, Any]) -> None:
     async with Mainstem(url) as app:
@@ -138,7 +140,9 @@ async def test_attributes_that_cannot_be_stored(url: str, stream_name: str, attr
 async def test_an_event_over_the_limit_is_refused_before_sending(url: str, stream_name: str) -> None:
     async with Mainstem(url) as app:
         stream = app.stream(stream_name)
-        await rejects(stream, "x" * (1 << 20), f"for stream '{stream_name}' takes 1,048,", "over the limit of 1,048,576")
+        await rejects(
+            stream, "x" * (1 << 20), f"for stream '{stream_name}' takes 1,048,", "over the limit of 1,048,576"
+        )
         assert await stream.publish("x" * ((1 << 20) - 200))
     async with Mainstem(url, event_limit=2 << 20) as app:
         assert await app.stream(f"{stream_name}.large").publish("x" * (1 << 20))
@@ -156,7 +160,15 @@ async def test_declaring_a_stream_otherwise_than_it_is_stored(url: str, stream_n
 
 # Addresses
 
-URLS = ["kafka://localhost", "redi://localhost:6379", "localhost:6379", "", "http://localhost", "redis//localhost", "://"]
+URLS = [
+    "kafka://localhost",
+    "redi://localhost:6379",
+    "localhost:6379",
+    "",
+    "http://localhost",
+    "redis//localhost",
+    "://",
+]
 
 
 @pytest.mark.parametrize("address", URLS)

@@ -76,7 +76,10 @@ async def test_all_streams_that_match(url: str, stream_name: str) -> None:
         for suffix in ("a", "b"):
             await app.stream(f"{stream_name}.{suffix}").publish(1)
         found = await StreamMonitor(app).get_all(f"{stream_name}.*")
-    assert [(each.stream_name, each.message_count) for each in found] == [(f"{stream_name}.a", 1), (f"{stream_name}.b", 1)]
+    assert [(each.stream_name, each.message_count) for each in found] == [
+        (f"{stream_name}.a", 1),
+        (f"{stream_name}.b", 1),
+    ]
 
 
 async def test_an_alert_calls_back_and_publishes_once_when_it_begins_and_once_when_it_ends(

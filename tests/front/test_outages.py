@@ -192,5 +192,3 @@ async def test_a_server_that_is_not_there_at_the_start_is_named(machine: Machine
     assert time.monotonic() - begun < 10
     assert machine.url.removeprefix("redis://").removesuffix("/0") in str(caught.value)
     assert "\n" not in str(caught.value)
-
-

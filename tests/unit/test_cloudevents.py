@@ -30,7 +30,9 @@ OWN = {
     "specversion", "id", "source", "type", "time", "partitionkey", "datacontenttype", "data", "subject", "dataschema",
     "correlationid", "causationid", "userid", "traceparent", "tracestate",
 }  # fmt: skip
-EXTENSION_NAMES = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=20).filter(lambda n: n not in OWN)
+EXTENSION_NAMES = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=20).filter(
+    lambda n: n not in OWN
+)
 EXTENSIONS = st.dictionaries(EXTENSION_NAMES, TEXT | st.booleans() | st.integers(-(2**31), 2**31 - 1), max_size=3)
 TIMES = st.datetimes(
     min_value=datetime(1971, 1, 1),
@@ -166,7 +168,9 @@ def test_bad_base64_is_named() -> None:
         from_cloudevent({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data_base64": "*"})
 
 
-@pytest.mark.parametrize("name", ["", "Upper", "with-dash", "with_low", "ünï", "id", "data", "correlationid", "partitionkey"])
+@pytest.mark.parametrize(
+    "name", ["", "Upper", "with-dash", "with_low", "ünï", "id", "data", "correlationid", "partitionkey"]
+)
 def test_extension_names_that_cloudevents_has_no_place_for(name: str) -> None:
     event = StreamEvent(data=1, type="t", source="s", metadata=Metadata(extensions={name: "x"}))
     with pytest.raises(EventRejected, match="cannot be a CloudEvents attribute"):

@@ -136,7 +136,7 @@ def test_a_cause_tells_where_from_and_why() -> None:
     told = cause(failure())
     assert (told.reason, told.error, told.attempts, told.group, told.handler) == ("why", "ValueError", 4, "g", "h")
     assert (told.stream, told.partition, told.position) == ("ticks", 3, "17-0")
-    assert 'raise ValueError(text)' in told.traceback
+    assert "raise ValueError(text)" in told.traceback
     assert told.pid > 0
     assert told.at > 1_700_000_000
 

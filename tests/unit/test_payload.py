@@ -191,7 +191,9 @@ JSON = st.recursive(
     | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(codec="utf-8")),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -200,7 +202,6 @@ JSON = st.recursive(
 def test_any_json_comes_back_equal(data: Any) -> None:
     payload = payload_of(None)
     assert payload.decode(payload.encode(data)[1]) == data
-
 
 
 @given(JSON, st.sampled_from([math.nan, math.inf, -math.inf]), st.integers(0, 4))

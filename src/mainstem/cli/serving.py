@@ -29,13 +29,13 @@ def run(target: str, workers: str, *, reload: bool, dry_run: bool, url: str | No
     count = _count(workers)
     _module_and_name(target)
     if dry_run:
-        return _look(target, count, output)
+        return _look(target, count, url, output)
     _log_to_stderr()
     if os.environ.get("MAINSTEM_WORKER"):
         return _work(target)
     if count == 1 and not reload:
-        return _serve(_checked(target, 1))
-    return _supervised(target, count, reload)
+        return _serve(_checked(target, 1, url))
+    return _supervised(target, count, url, reload)
 
 
 def find_app(target: str) -> Mainstem:
@@ -58,8 +58,12 @@ def find_app(target: str) -> Mainstem:
     raise ConfigError(f"{target} is not an app but of type {type(found).__name__}: {advice}.")
 
 
-def _checked(target: str, workers: int) -> Mainstem:
+def _checked(target: str, workers: int, url: str | None) -> Mainstem:
     app = find_app(target)
+    if url is not None and app.url != url:
+        raise ConfigError(
+            f"--url has no effect: the app {target} names its own URL in its code; leave one of them out."
+        )
     if workers > 1 and app.url.startswith("memory:"):
         raise ConfigError(
             f"memory:// lives inside one process and {workers} workers would each see streams of their own: use "
@@ -84,10 +88,10 @@ def _work(target: str) -> int:
     from mainstem.supervisor import end_with_supervisor
 
     end_with_supervisor()
-    return _serve(_checked(target, 1))
+    return _serve(_checked(target, 1, None))
 
 
-def _supervised(target: str, count: int, reload: bool) -> int:
+def _supervised(target: str, count: int, url: str | None, reload: bool) -> int:
     import subprocess
 
     from mainstem.supervisor import python_command, supervise
@@ -95,15 +99,15 @@ def _supervised(target: str, count: int, reload: bool) -> int:
     words = ["-m", "mainstem.cli", "run", target, *(["--debug"] if debugging() else [])]
     if not reload:
         # In a process of its own: what the app's modules do when they are imported stays out of the supervisor.
-        look = python_command(*words, "--workers", str(count), "--dry-run")
+        look = python_command(*words, "--workers", str(count), "--dry-run", *(["--url", url] if url else []))
         code = subprocess.run(look, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False).returncode
         if code:
             return code if code > 0 else exits.FAILED
     return supervise(python_command(*words), count, watch=Path.cwd() if reload else None)
 
 
-def _look(target: str, count: int, output: Format) -> int:
-    app = _checked(target, count)
+def _look(target: str, count: int, url: str | None, output: Format) -> int:
+    app = _checked(target, count, url)
     rows = [
         {
             "handler": sub.name,

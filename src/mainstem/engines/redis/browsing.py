@@ -64,6 +64,7 @@ class Browsing:
             raise
         future = wire.send(command(*_read(spec, cursor, limit, wait)), within=wait)
         answered = asyncio.ensure_future(self._answered(future, link))
+        answered.add_done_callback(_looked_at)
         try:
             return checked(await asyncio.shield(answered), what)
         except ConnectionGone as error:
@@ -77,6 +78,12 @@ class Browsing:
                 self._idle.append(link)
             else:
                 await self._server.release(link)
+
+
+def _looked_at(answered: asyncio.Task[Reply]) -> None:
+    """A reader that was cancelled leaves its reply to nobody; that the connection ended is no news then."""
+    if not answered.cancelled():
+        answered.exception()
 
 
 def _read(spec: StreamSpec, cursor: Cursor, limit: int, wait: float) -> list[bytes | str | int]:

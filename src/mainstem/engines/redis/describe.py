@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mainstem.engine import GroupInfo, StreamInfo, StreamSpec
-from mainstem.engines.redis.layout import group_key, log_key, members_key
+from mainstem.engines.redis.layout import clock, group_key, log_key, members_key
 from mainstem.engines.redis.replies import checked, data, integer, items, pairs
 from mainstem.engines.redis.server import Server
 from mainstem.engines.redis.wire import Reply, ReplyError, command
@@ -123,7 +123,9 @@ def _questions(spec: StreamSpec, partition: int, group: str, last: str, count: i
         command(b"XLEN", group_key(spec, partition, group, "dead")),
         command(b"XPENDING", log, group),
         command(b"XRANGE", log, f"({last}", b"+", b"COUNT", count),
-        command(b"ZCARD", members_key(spec.name, group)) if spec.keyed else command(b"XINFO", b"CONSUMERS", log, group),
+        command(b"ZCOUNT", members_key(spec.name, group), int(clock() * 1000), b"+inf")
+        if spec.keyed
+        else command(b"XINFO", b"CONSUMERS", log, group),
     ]
 
 

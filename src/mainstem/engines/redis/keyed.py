@@ -22,9 +22,7 @@ from mainstem.engines.redis.keyed_holdings import Holdings, Identity
 from mainstem.engines.redis.keyed_leases import Leases
 from mainstem.engines.redis.keyed_part import Owned
 from mainstem.engines.redis.keyed_reads import Reads
-from mainstem.engines.redis.layout import group_key
 from mainstem.engines.redis.server import Server
-from mainstem.engines.redis.wire import command
 from mainstem.errors import MainstemError
 
 UNSURE = 0.5
@@ -112,12 +110,6 @@ class RedisKeyedMember:
         if urgent:
             fenced += await self._flush(urgent, items)
         return fenced
-
-    async def count(self, stream: str, handled: int, failed: int) -> None:
-        """Add to the counters that `describe` shows; they are kept beside the first partition."""
-        key = group_key(StreamSpec(name=stream, partitions=1), 0, self._group.name)
-        changes = [command(b"HINCRBY", key, name, by) for name, by in (("handled", handled), ("failed", failed)) if by]
-        await self._server.pipeline(f"count events of {stream!r}", changes, changes=True)
 
     async def yield_part(self, part: Part) -> None:
         """Commit what is settled of the partition and hand it over; unsettled events run again at its next owner."""

@@ -103,8 +103,9 @@ class Owned:
         self.ledger = Ledger(integer(read), self.first, unpack_runs(self._done))
         self._tries = unpack_tries(self._try)
         self._crashed = integer(crashes) > 0
-        self._suspects = WINDOW if self._crashed and before(self.position, self.facts.last) else 0
-        self._blamed = self._suspects > 0  # the oldest event counts as tried by the owner that crashed
+        self._suspects = WINDOW  # how many more events the owner that crashed can have been at
+        self._probing = self._crashed and before(self.position, self.facts.last)
+        self._blamed = self._probing  # the oldest event counts as tried by the owner that crashed
 
     # -------------------------------------------------------------------------------------------------- reading
 
@@ -189,13 +190,12 @@ class Owned:
         Then events are handed out one at a time, each once its attempt is journalled: what lay beyond the cursor when
         the owner crashed, as far as it can have read. That crash itself counts as an attempt of the oldest one.
         """
-        if not self._suspects or self.held or self.cleared or self.proposed:
-            return self._suspects > 0
+        if not self._probing or self.held or self.cleared or self.proposed:
+            return self._probing
         upcoming = self.ready[0].position if self.ready else self.position
         over = before(self.facts.last, upcoming) if self.ready else not before(upcoming, self.facts.last)
-        if over:
-            self._suspects = 0
-        return self._suspects > 0
+        self._probing = self._suspects > 0 and not over
+        return self._probing
 
     def propose(self, now: float) -> bool:
         """Put the next event that needs it into the journal of the next commit; False when there is none now."""
@@ -339,7 +339,7 @@ class Owned:
             settled=ahead.settled,
             since=ahead.since,
             gaps=gaps,
-            clears=self._crashed and not self._suspects,
+            clears=self._crashed and not self._probing,
         )
         self._unknown = made if once else None
         return made
@@ -358,7 +358,7 @@ class Owned:
         tries = pack_tries(self._tries)
         if tries != self._try:
             fields += ("try", tries)
-        if self._crashed and not self._suspects:
+        if self._crashed and not self._probing:
             fields += ("crashes", "0")
         return tuple(fields)
 
@@ -383,7 +383,7 @@ class Owned:
     @property
     def trusted(self) -> bool:
         """Whether no crash is suspected any more, so that a release may clear it."""
-        return self._suspects == 0
+        return not self._probing
 
 
 def ordinal_of(delivery: Delivery) -> int:

@@ -71,10 +71,12 @@ class Renewals:
                 pause = max(0.0, self._interval - (time.monotonic() - began))
                 continue
             client.close()
+            client.connection_pool.disconnect()
             client = None
             pause = min(SOON, self._interval)
         if client is not None:
             client.close()
+            client.connection_pool.disconnect()
 
     def _round(self, client: redis.Redis) -> bool:
         healthy = True
