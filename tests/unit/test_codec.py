@@ -127,9 +127,9 @@ def test_an_empty_id_or_key_is_a_mistake(what: str) -> None:
 
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(EventRejected, match="has no time zone: give an aware datetime"):
-        envelope().pack({}, time=datetime(2026, 1, 1))
+        envelope().pack({}, time=datetime(2026, 1, 1))  # noqa: DTZ001
     with pytest.raises(EventRejected, match="has no time zone"):
-        envelope().pack_event(StreamEvent(data={}, time=datetime(2026, 1, 1)))
+        envelope().pack_event(StreamEvent(data={}, time=datetime(2026, 1, 1)))  # noqa: DTZ001
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_any_bytes_in_any_field_are_an_event_or_a_decode_error(record: Record, r
     try:
         event = envelope().unpack(delivered(record, recorded_ms=recorded_ms), 1)
     except DecodeError as error:
-        assert "\n" not in str(error)
+        assert "\n" not in str(error)  # noqa: PT017
         return
     assert event.id
     assert event.time.tzinfo is not None

@@ -88,7 +88,7 @@ GOOD: list[tuple[Any, Any, Any]] = [
     (Order, Order(symbol="A", amount=1), Order(symbol="A", amount=1)),
     (Order, {"symbol": "A", "amount": "1"}, Order(symbol="A", amount=1)),
     (Row, {"symbol": "A", "price": 1.0}, {"symbol": "A", "price": 1.0}),
-    (Union[Buy, Sell], Sell(2), Sell(2)),
+    (Union[Buy, Sell], Sell(2), Sell(2)),  # noqa: UP007 - written both ways
     (Buy | Sell, {"type": "buy", "amount": 1}, Buy(1)),
     (list[Tick], [Tick("A", 1.0)], [Tick("A", 1.0)]),
     (int, 5, 5),
@@ -172,8 +172,8 @@ def test_any_bytes_are_data_or_a_decode_error(of: Any, raw: bytes) -> None:
     try:
         payload_of(of).decode(raw)
     except DecodeError as error:
-        assert str(error).startswith("the stored data is not")
-        assert "\n" not in str(error)
+        assert str(error).startswith("the stored data is not")  # noqa: PT017
+        assert "\n" not in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize("of", [r for r in READERS if r is not bytes], ids=str)
@@ -222,7 +222,7 @@ def test_the_words_themselves_are_text(text: str) -> None:
 @pytest.mark.parametrize(
     ("of", "name"),
     [(None, None), (dict, None), (Any, None), (bytes, "bytes"), (Tick, "Tick"), (Buy, "buy"), (Trade, "Trade"),
-     (Order, "Order"), (Row, "Row"), (Union[Buy, Sell], "buy|sell"), (int, "int")],
+     (Order, "Order"), (Row, "Row"), (Union[Buy, Sell], "buy|sell"), (int, "int")],  # noqa: UP007
 )  # fmt: skip
 def test_the_name_that_is_stored_with_the_stream(of: Any, name: str | None) -> None:
     assert payload_of(of).type == name

@@ -83,7 +83,7 @@ async def test_ages(age: str, seconds: float) -> None:
         ("2y", "is not a duration"),
         ("begin", "is not a duration"),
         ("", "is not a place in a stream"),
-        (datetime(2026, 1, 31), "has no time zone: give an aware datetime"),
+        (datetime(2026, 1, 31), "has no time zone: give an aware datetime"),  # noqa: DTZ001
     ],
 )
 async def test_bad_starts(start: Any, said: str) -> None:

@@ -79,13 +79,12 @@ class BatchWorker:
                 return
             self._settler.kick()
             await asyncio.sleep(0)  # the acks leave in the same write as the read, before it
-            self._gathered += self._intake.jobs(
-                await self._session.receive(size - len(self._gathered), min(left, WAIT))
-            )
+            received = await self._session.receive(size, min(left, WAIT))
+            self._gathered += self._intake.jobs(received)
             await self._hand_over()
             if until is None and self._gathered:
                 until = time.monotonic() + max_wait
-            if until is not None and len(self._gathered) < size:
+            if until is not None and len(received) * 4 < size:
                 await asyncio.sleep(min(GATHER, max(until - time.monotonic(), 0.0)))
 
     # Handling

@@ -1,5 +1,5 @@
 """
-How much to have in hand: a window that follows the worker's own pace, and a pause before reading that makes batches.
+How much to have in hand: a window that follows the worker's own pace.
 
 A fast worker reads far ahead, a slow one leaves events to others. Pure: the clock is passed in.
 """
@@ -9,12 +9,10 @@ from __future__ import annotations
 AHEAD = 0.2  # seconds of work to have in hand
 LARGEST = 400  # events in hand; the engine holds as many again
 READ = 200  # events a read: larger reads cost more (cyclic garbage collection), see the bench
-LINGER = 0.004  # seconds; only when batches are large already, so that latency at low rates is untouched
-WORTH_LINGERING = 24
 
 
 class Flow:
-    """Decides window and linger from what was read and finished."""
+    """Decides the window from what was finished."""
 
     def __init__(self, concurrency: int) -> None:
         self._floor = max(8, 2 * concurrency)
@@ -32,7 +30,3 @@ class Flow:
         self._rate = rate if rate > self._rate else 0.7 * self._rate + 0.3 * rate
         self._since, self._finished = now, total
         self.window = int(min(max(self._floor, self._rate * AHEAD), max(LARGEST, self._floor)))
-
-    def linger(self, got: int) -> float:
-        """How long to wait before the next read, after one that brought `got` events."""
-        return LINGER if WORTH_LINGERING <= got < READ else 0.0

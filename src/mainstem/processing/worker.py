@@ -88,8 +88,6 @@ class Worker:
             for job in jobs:
                 self._lanes.add(job)
             self._wake_runners(len(jobs))
-            if pause := flow.linger(len(deliveries)):
-                await asyncio.sleep(pause)
 
     # Running
 
