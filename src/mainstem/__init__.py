@@ -15,6 +15,7 @@ from mainstem.errors import (
     VersionConflict,
 )
 from mainstem.event import Metadata, Received, StreamEvent
+from mainstem.observability.monitor import StreamMetrics, StreamMonitor
 from mainstem.processing.context import Context
 from mainstem.processing.outcomes import BatchFailed, Reject, RetryLater, Skip
 from mainstem.processing.retry import Retry
@@ -39,6 +40,8 @@ __all__ = [
     "RetryLater",
     "Skip",
     "StreamEvent",
+    "StreamMetrics",
+    "StreamMonitor",
     "StreamPattern",
     "Unavailable",
     "Unsupported",

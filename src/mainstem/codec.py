@@ -76,6 +76,10 @@ class Envelope(Generic[T]):
             self._check_size(record)
         return value, record
 
+    def position_of(self, delivery: Delivery) -> str:
+        """The position as users see it: unique within the stream."""
+        return f"{delivery.part[1]}:{delivery.position}" if self.spec.partitions else delivery.position
+
     def unpack(self, delivery: Delivery, attempt: int) -> Received[T]:
         """Decode one delivery, or raise `DecodeError` saying what is wrong."""
         record = delivery.record
@@ -161,7 +165,7 @@ def _time_bytes(time: datetime) -> bytes:
     global _last_time
     if time is _last_time[0]:
         return _last_time[1]
-    if not isinstance(time, datetime) or time.tzinfo is None:  # pyright: ignore[reportUnnecessaryIsInstance]
+    if getattr(time, "tzinfo", None) is None:
         raise EventRejected(f"time {time!s:.60} has no time zone: give an aware datetime, such as datetime.now(UTC).")
     raw = time.isoformat().encode()
     _last_time = (time, raw)
@@ -201,7 +205,7 @@ def _text(what: str, value: object) -> bytes:
     try:
         raw = value.encode()
     except UnicodeEncodeError as error:
-        raise EventRejected(f"{what} {ascii(value):.80} is not valid Unicode text: {error.reason}.") from error
+        raise EventRejected(f"{what} {value!a:.80} is not valid Unicode text: {error.reason}.") from error
     if len(raw) > _TEXT_LIMIT:
-        raise EventRejected(f"{what} takes {len(raw):,} bytes, over the limit of {_TEXT_LIMIT:,}: {ascii(value):.40}…")
+        raise EventRejected(f"{what} takes {len(raw):,} bytes, over the limit of {_TEXT_LIMIT:,}: {value!a:.40}…")
     return raw

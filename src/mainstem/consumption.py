@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Generic, TypeVar
 
-import msgspec
-
+from mainstem.causes import cause_of
 from mainstem.connection import Opened
 from mainstem.engine import Back, Dead, Delivery, Done, Gap, GroupSpec, Incident, Lost, Member, Revoking, Settled
 from mainstem.errors import ConfigError, DecodeError, LeaseLost
@@ -25,11 +24,12 @@ WAIT = 1.0
 class Item(Generic[T]):
     """One received event and the right to settle it once."""
 
-    __slots__ = ("_consumption", "_delivery", "event")
+    __slots__ = ("_consumption", "_delivery", "_settled", "event")
 
     def __init__(self, consumption: Consumption[T], delivery: Delivery, event: Received[T]) -> None:
         self._consumption = consumption
         self._delivery = delivery
+        self._settled = ""
         self.event = event
 
     @property
@@ -38,16 +38,22 @@ class Item(Generic[T]):
 
     async def ack(self) -> None:
         """Handled. Raises `LeaseLost` if another member owns the event by now."""
-        await self._consumption.settle(Done(self._delivery))
+        await self._settle("ack", Done(self._delivery))
 
     async def release(self, after: float | str = 0.0) -> None:
         """Let the group have it again, after some seconds; it counts as an attempt."""
-        await self._consumption.settle(Back(self._delivery, seconds(after, "after"), True))
+        await self._settle("release", Back(self._delivery, seconds(after, "after"), 1))
 
     async def reject(self, reason: str) -> None:
         """Give it up: move it to the group's dead letters with this reason."""
-        cause = {"error": "Rejected", "message": reason, "attempts": self.event.attempt}
-        await self._consumption.settle(Dead(self._delivery, msgspec.json.encode(cause)))
+        cause = self._consumption.cause(self._delivery, None, reason, self.event.attempt)
+        await self._settle("reject", Dead(self._delivery, cause))
+
+    async def _settle(self, how: str, settled: Settled) -> None:
+        if self._settled:
+            raise ConfigError(f"event {self.event.id} was settled already ({self._settled}): settle each item once.")
+        await self._consumption.settle(settled)
+        self._settled = how
 
 
 class Consumption(Generic[T]):
@@ -92,8 +98,21 @@ class Consumption(Generic[T]):
             try:
                 return Item(self, delivery, opened.envelope.unpack(delivery, delivery.deliveries or 1))
             except DecodeError as error:
-                cause = {"error": "DecodeError", "message": str(error), "attempts": 0}
-                await member.settle([Dead(delivery, msgspec.json.encode(cause))])
+                await member.settle([Dead(delivery, self.cause(delivery, error, str(error), 0))])
+
+    def cause(self, delivery: Delivery, error: Exception | None, reason: str, attempts: int) -> bytes:
+        """Why a delivery is given up, as a dead letter keeps it."""
+        opened, _ = self._live()
+        position = opened.envelope.position_of(delivery)
+        return cause_of(
+            delivery,
+            error,
+            position=position,
+            reason=reason,
+            attempts=attempts,
+            group=self._group.name,
+            handler="consume",
+        )
 
     async def settle(self, settled: Settled) -> None:
         """Settle one delivery; raises `LeaseLost` where it was fenced off."""

@@ -132,11 +132,11 @@ class Done(msgspec.Struct, frozen=True, gc=False):
 
 
 class Back(msgspec.Struct, frozen=True, gc=False):
-    """Not handled: let the group have it again after `after` seconds. `counted`: this was an attempt."""
+    """Not handled: let the group have it again after `after` seconds; `attempts` that failed here count from now on."""
 
     delivery: Delivery
     after: float = 0.0
-    counted: bool = False
+    attempts: int = 0
 
 
 class Dead(msgspec.Struct, frozen=True, gc=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time as clock
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from mainstem.connection import Opened
-from mainstem.engine import Cursor, Delivery, Engine
+from mainstem.engine import Cursor, Delivery, Engine, StreamSpec
 from mainstem.errors import ConfigError
 from mainstem.event import Received
 from mainstem.names import seconds
@@ -17,12 +18,14 @@ from mainstem.names import seconds
 T = TypeVar("T")
 Start = str | datetime
 
+_PLACE = re.compile(r"(?:(\d{1,4}):)?(\d[\w.-]*)\Z", re.ASCII)  # a partition, if keyed, and the engine's position
 PAGE = 500  # events a request
 WAIT = 1.0  # seconds a following read waits in the engine before it asks again
 
 
-async def cursor_at(engine: Engine, stream: str, start: Start) -> Cursor:
+async def cursor_at(engine: Engine, spec: StreamSpec, start: Start) -> Cursor:
     """Where a read starts: "beginning", "end", a position or cursor, a datetime, or an age such as "2h"."""
+    stream = spec.name
     if isinstance(start, datetime):
         if start.tzinfo is None:
             raise ConfigError(f"start={start.isoformat()} has no time zone: give an aware datetime.")
@@ -33,20 +36,23 @@ async def cursor_at(engine: Engine, stream: str, start: Start) -> Cursor:
         return await engine.locate(stream, _timestamp(start))
     if start[-1:].isalpha():
         return await engine.locate(stream, clock.time() - seconds(start, "start"))
-    return parse_cursor(start)
+    return parse_cursor(start, spec)
 
 
-def parse_cursor(text: str) -> Cursor:
+def parse_cursor(text: str, spec: StreamSpec) -> Cursor:
     """Read a position ("17…-0", "3:17…-0") or a cursor (several of them with commas between)."""
     cursor: dict[int, str] = {}
     for piece in text.split(","):
-        partition, colon, position = piece.rpartition(":")
-        if not position or (colon and not partition.isdigit()):
+        match = _PLACE.match(piece)
+        if match is None:
             raise ConfigError(
                 f"start={text!r} is not a place in a stream: give beginning, end, a position, a time "
                 "(2026-01-31T09:30:00Z) or an age (2h)."
             )
-        cursor[int(partition) if colon else 0] = position
+        if (match[1] is not None) != spec.keyed or int(match[1] or 0) not in spec.parts:
+            kind = f"keyed, with partitions 0 to {spec.partitions - 1}" if spec.keyed else "a queue, without partitions"
+            raise ConfigError(f"start={text!r} is not a place in stream {spec.name!r}: it is {kind}.")
+        cursor[int(match[1] or 0)] = match[2]
     return cursor
 
 
@@ -100,7 +106,7 @@ class Reading(Generic[T]):
 
     async def _begin(self) -> Opened[T]:
         opened = await self._opening()
-        cursor = await cursor_at(opened.connection.engine, opened.spec.name, self._start)
+        cursor = await cursor_at(opened.connection.engine, opened.spec, self._start)
         self._cursor = dict(cursor)
         self._opened = opened
         return opened

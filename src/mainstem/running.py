@@ -66,8 +66,14 @@ async def _serve(app: Servable) -> None:
         _log.info("stopping: finishing what runs; once more (Ctrl-C) to stop at once")
         stop.set()
 
+    def threadsafe(_number: int, _frame: object) -> None:
+        loop.call_soon_threadsafe(on_signal)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
+        try:
+            loop.add_signal_handler(number, on_signal)
+        except NotImplementedError:  # Windows
+            signal.signal(number, threadsafe)
     await app.open()
     try:
         await app.serve(stop)

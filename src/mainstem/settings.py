@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from mainstem.errors import ConfigError
+from mainstem.names import seconds
 
 FILE = "mainstem.toml"
+
+
+def _seconds(value: float | str) -> float:
+    text = str(value).strip()
+    try:
+        return seconds(float(text) if _NUMBER.match(text) else text, "it")
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+_NUMBER = re.compile(r"-?[0-9.]+\Z")
+Duration = Annotated[float, BeforeValidator(_seconds)]
+"""Seconds, or text such as "30s"."""
 
 
 class Settings(BaseSettings):
@@ -18,8 +34,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MAINSTEM_", extra="ignore", frozen=True)
 
     url: str = "embedded://"
-    publish_deadline: float = Field(default=30.0, gt=0)  # seconds
-    drain: float = Field(default=10.0, ge=0)  # seconds
+    publish_deadline: Duration = Field(default=30.0, gt=0)
+    drain: Duration = 10.0
     event_limit: int = Field(default=1 << 20, ge=1)  # bytes
 
     @classmethod

@@ -275,10 +275,6 @@ def specification(
         raise ConfigError(f"partitions={partitions} of stream {name!r} must be from 1 to 4096.")
     if max_events is not None and max_events < 1:
         raise ConfigError(f"max_events={max_events} of stream {name!r} must be at least 1.")
-    if partitions is not None and not keyed:
-        raise ConfigError(
-            f"stream {name!r} has partitions but no key: add key=, a function of the data that returns a text."
-        )
     spec = StreamSpec(
         name=name,
         partitions=(partitions or 16) if keyed else 0,

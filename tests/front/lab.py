@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from mainstem import EventStream, Mainstem
+from mainstem.causes import Cause
 from mainstem.engine import DeadLetter, GroupInfo
-from mainstem.processing.causes import Cause
 from waiting import wait_until
 
 

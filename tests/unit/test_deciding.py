@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem import BatchFailed, ConfigError, Context, Metadata, Received, Reject, Retry, RetryLater, Skip, StreamEvent
+from mainstem.causes import TRACEBACK_LIMIT, Cause, cause_of, fingerprint
 from mainstem.engine import Delivery, Record
-from mainstem.processing.causes import TRACEBACK_LIMIT, Cause, cause_of, fingerprint
-from mainstem.processing.flow import LARGEST, LINGER, READ, WORTH_LINGERING, Flow
+from mainstem.processing.flow import LARGEST, Flow
 from mainstem.processing.outputs import output_of
 from mainstem.processing.retry import GiveUp, RetryAfter, jitter, next_step
 from mainstem.processing.subscription import wants_context
@@ -108,11 +108,6 @@ def test_a_slow_worker_leaves_events_to_others_and_a_fast_one_reads_ahead() -> N
     assert fast.window == LARGEST
 
 
-@given(st.integers(0, 10_000))
-def test_only_middling_reads_linger(got: int) -> None:
-    assert Flow(1).linger(got) == (LINGER if WORTH_LINGERING <= got < READ else 0.0)
-
-
 # Causes
 
 
@@ -128,14 +123,14 @@ def failure(text: str = "boom") -> ValueError:
 
 
 def cause(error: BaseException | None, reason: str = "why") -> Cause:
-    raw = cause_of(delivery(), error, reason=reason, attempts=4, group="g", handler="h")
+    raw = cause_of(delivery(), error, reason=reason, attempts=4, group="g", handler="h", position="3:17-0")
     return msgspec.json.decode(raw, type=Cause)
 
 
 def test_a_cause_tells_where_from_and_why() -> None:
     told = cause(failure())
     assert (told.reason, told.error, told.attempts, told.group, told.handler) == ("why", "ValueError", 4, "g", "h")
-    assert (told.stream, told.partition, told.position) == ("ticks", 3, "17-0")
+    assert (told.stream, told.partition, told.position) == ("ticks", 3, "3:17-0")
     assert "raise ValueError(text)" in told.traceback
     assert told.pid > 0
     assert told.at > 1_700_000_000
@@ -152,7 +147,15 @@ def test_any_message_can_be_stored(text: str) -> None:
 
 
 def test_a_cause_is_bounded() -> None:
-    raw = cause_of(delivery(), failure("x" * 1_000_000), reason="r" * 1_000_000, attempts=1, group="g", handler="h")
+    raw = cause_of(
+        delivery(),
+        failure("x" * 1_000_000),
+        reason="r" * 1_000_000,
+        attempts=1,
+        group="g",
+        handler="h",
+        position="3:17-0",
+    )
     assert len(raw) < TRACEBACK_LIMIT * 2 + 5000
 
 

@@ -11,28 +11,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstem import ConfigError
-from mainstem.engine import Cursor, Engine
+from mainstem.engine import Cursor, Engine, StreamSpec
 from mainstem.reading import cursor_at, format_cursor, parse_cursor
 
+QUEUE = StreamSpec(name="s")
+KEYED = StreamSpec(name="s", partitions=4096)
 POSITIONS = st.from_regex(r"[0-9]{1,15}(-[0-9]{1,6})?", fullmatch=True)
 
 
 @given(st.dictionaries(st.integers(0, 4095), POSITIONS, min_size=1, max_size=20))
 def test_a_cursor_of_a_keyed_stream_survives_its_text(cursor: dict[int, str]) -> None:
-    assert parse_cursor(format_cursor(cursor, keyed=True)) == cursor
+    assert parse_cursor(format_cursor(cursor, keyed=True), KEYED) == cursor
 
 
 @given(POSITIONS)
 def test_a_cursor_of_a_queue_is_its_position(position: str) -> None:
     assert format_cursor({0: position}, keyed=False) == position
-    assert parse_cursor(position) == {0: position}
+    assert parse_cursor(position, QUEUE) == {0: position}
 
 
 @pytest.mark.parametrize("text", ["", ",", "x:5", ":5", "1:", "-1:5", "1:5,", "1.5:3"])
 def test_what_is_no_place_is_refused_with_the_choices(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse_cursor(text)
+        parse_cursor(text, KEYED)
     assert f"start={text!r} is not a place in a stream: give beginning, end, a position" in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "spec"), [("3:5-0", "queue"), ("5-0", "keyed"), ("4096:5-0", "keyed")])
+def test_a_place_of_another_kind_of_stream_is_refused(text: str, spec: str) -> None:
+    with pytest.raises(ConfigError, match="is not a place in stream 's': it is "):
+        parse_cursor(text, KEYED if spec == "keyed" else QUEUE)
 
 
 class Locator:
@@ -48,7 +56,7 @@ class Locator:
 
 async def asked(start: Any) -> Any:
     locator = Locator()
-    assert await cursor_at(cast(Engine, locator), "s", start) == {0: "found"}
+    assert await cursor_at(cast(Engine, locator), QUEUE, start) == {0: "found"}
     return locator.asked[0]
 
 

@@ -102,7 +102,7 @@ async def _group(engine: Engine, stream: str, group: str) -> GroupInfo | None:
 
 
 async def _place(engine: Engine, spec: StreamSpec, to: str) -> Cursor:
-    cursor = await cursor_at(engine, spec.name, to)
+    cursor = await cursor_at(engine, spec, to)
     strange = sorted(set(cursor) - set(spec.parts))
     if strange:
         raise ConfigError(f"--to {to!r}: stream {spec.name!r} has no partition {strange[0]}, only {len(spec.parts)}.")

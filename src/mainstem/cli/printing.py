@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
+_LEAST_WIDTH = 120
 _PIPED_WIDTH = 400  # columns where nobody sees them: no cell is cut
 
 
@@ -80,12 +81,16 @@ def table(rows: Sequence[Row], columns: Sequence[Column]) -> Any:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal, and wide enough for everything where there is none."""
+    """A console as wide as the terminal, but never so narrow that figures are cut: then the terminal wraps them."""
     from rich.console import Console
 
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(
-        stderr=stderr, width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, soft_wrap=False
+        stderr=stderr,
+        width=max(screen_width(), _LEAST_WIDTH) if terminal and not stderr else None if terminal else _PIPED_WIDTH,
+        highlight=False,
+        emoji=False,
+        soft_wrap=False,
     )
 
 

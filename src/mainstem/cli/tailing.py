@@ -100,7 +100,7 @@ async def _join(app: Mainstem, names: Sequence[str], start: str, sources: dict[s
     for name in names:
         for stream, envelope in (await app.pattern(name).resolve()).items():
             if stream not in sources:
-                sources[stream] = _Source(stream, envelope, await cursor_at(engine, stream, start))
+                sources[stream] = _Source(stream, envelope, await cursor_at(engine, envelope.spec, start))
 
 
 async def _follow(app: Mainstem, request: Request, sources: dict[str, _Source]) -> AsyncIterator[list[Received[Any]]]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 
 from mainstem.engine import Done, Lost, Part, Revoking
 from mainstem.hooks import Hooks
 from mainstem.processing.handling import Calls
 from mainstem.processing.intake import Intake
-from mainstem.processing.lanes import Job
+from mainstem.processing.lanes import Job, LaneKey
 from mainstem.processing.outcomes import BatchFailed, Skip
 from mainstem.processing.session import Session
 from mainstem.processing.settling import Settler
@@ -111,9 +112,12 @@ class BatchWorker:
         if strange or not failures:
             _log.warning("%s failed on a batch of %d, each is tried alone: %r", self._sub.name, len(jobs), error)
             failures = {job.event.position: error for job in jobs}
-        self._done([job for job in jobs if job.event.position not in failures])
-        for job in jobs:
-            if job.event.position in failures and await self._pause(job, failures[job.event.position]):
+        again = _failed_and_behind(jobs, failures)
+        behind = set(again)
+        self._done([job for job in jobs if job not in behind])
+        for job in again:
+            own = failures.get(job.event.position)
+            if own is None or await self._pause(job, own):
                 await self._alone(job)
 
     async def _alone(self, job: Job) -> None:
@@ -149,6 +153,11 @@ class BatchWorker:
             return False
         pause = self._intake.after_failure(job, error)
         if pause is None:
+            job.dropped = True  # nothing more is to be done about it here
+            return False
+        if self._stopping:
+            self._intake.give_back([job])
+            job.dropped = True
             return False
         self._settler.kick()
         await asyncio.sleep(pause)
@@ -156,6 +165,8 @@ class BatchWorker:
 
     def _done(self, jobs: list[Job]) -> None:
         self._settler.add_all([Done(job.delivery) for job in jobs if not job.dropped])
+        for job in jobs:
+            job.dropped = True  # nothing more is to be done about it here
 
     # Losing partitions and leases
 
@@ -186,7 +197,20 @@ class BatchWorker:
         until = time.monotonic() + seconds
         await wait_until(lambda: not self._current, until)
         loop.cancel()
-        released = len(self._gathered) + len(self._current)
+        released = [job for job in [*self._gathered, *self._current] if not job.dropped]
+        self._intake.give_back(released)
         await self._settler.flush(max(until - time.monotonic(), 1.0))
         self._intake.tell()
-        return released
+        return len(released)
+
+
+def _failed_and_behind(jobs: list[Job], failures: Mapping[str, BaseException]) -> list[Job]:
+    """Those that failed, and on a keyed stream those behind them of the same key: they must not be settled before."""
+    again: list[Job] = []
+    held: set[LaneKey] = set()
+    for job in jobs:
+        if job.event.position in failures or (job.lane is not None and job.lane in held):
+            again.append(job)
+            if job.lane is not None:
+                held.add(job.lane)
+    return again

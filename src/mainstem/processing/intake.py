@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 import msgspec
 
+from mainstem.causes import cause_of
 from mainstem.codec import event_id
-from mainstem.engine import Dead, Delivery
+from mainstem.engine import Back, Dead, Delivery
 from mainstem.errors import DecodeError
 from mainstem.hooks import DeadLetterDetail, HandleDetail, Hooks
-from mainstem.processing.causes import cause_of
 from mainstem.processing.lanes import Job
 from mainstem.processing.retry import GiveUp, jitter, next_step
 from mainstem.processing.session import Session
@@ -72,6 +73,12 @@ class Intake:
         job.event = msgspec.structs.replace(job.event, attempt=attempt + 1)
         return step.seconds
 
+    def give_back(self, jobs: Iterable[Job]) -> None:
+        """Attempts that failed here must count wherever the event goes next; the rest is released by leaving."""
+        for job in jobs:
+            if job.failures:
+                self._settler.add(Back(job.delivery, 0.0, job.failures))
+
     def note(self, stream: str, handled: int, failed: int, seconds: float) -> None:
         """Count attempts; told to hooks and engine by `report`."""
         tally = self._tallies.get(stream)
@@ -99,14 +106,15 @@ class Intake:
     def _give_up(self, delivery: Delivery, error: BaseException | None, reason: str, attempts: int) -> None:
         sub = self._sub
         stream = delivery.part[0]
-        cause = cause_of(delivery, error, reason=reason, attempts=attempts, group=sub.group, handler=sub.name)
+        position = self._session.envelopes[stream].position_of(delivery)
+        cause = cause_of(
+            delivery, error, position=position, reason=reason, attempts=attempts, group=sub.group, handler=sub.name
+        )
         self._settler.add(Dead(delivery, cause))
         _log.error(
             "%s gave up the event at %s of %s after %d attempts: %s (look: mainstem dead ls %s --group %s)",
-            sub.name, delivery.position, stream, attempts, reason, stream, sub.group,
+            sub.name, position, stream, attempts, reason, stream, sub.group,
         )  # fmt: skip
         self._hooks.dead(
-            DeadLetterDetail(
-                stream, sub.group, sub.name, event_id(delivery.record), delivery.position, reason, attempts
-            )
+            DeadLetterDetail(stream, sub.group, sub.name, event_id(delivery.record), position, reason, attempts)
         )

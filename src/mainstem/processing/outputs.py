@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import uuid_utils
@@ -15,7 +15,7 @@ _SPACE = uuid_utils.UUID("0192f0c1-7f6e-7d3a-9a51-5d2c1e8b7a10")  # of ids deriv
 def output_of(cause: Received[Any], result: Any, handler: str) -> StreamEvent[Any]:
     """The event to publish for `result`; the same input and handler always give the same id."""
     if isinstance(result, StreamEvent):
-        return cast("StreamEvent[Any]", result)
+        return result  # pyright: ignore[reportUnknownVariableType] - whatever it carries
     made = cause.caused(data=result)
     return msgspec.structs.replace(made, id=derived_id(cause, handler))
 

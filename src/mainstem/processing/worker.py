@@ -187,7 +187,7 @@ class Worker:
         self._drop(lost.part, frozenset(lost.positions), running=True)
 
     def _revoking(self, signal: Revoking) -> None:
-        self._drop(signal.part, frozenset(), running=False)
+        self._intake.give_back(self._drop(signal.part, frozenset(), running=False))
         task = asyncio.create_task(self._hand_over(signal), name=f"mainstem-{self._sub.name}-hand-over")
         self._handing_over.add(task)
         task.add_done_callback(self._handing_over.discard)
@@ -195,14 +195,14 @@ class Worker:
     async def _hand_over(self, signal: Revoking) -> None:
         """Let running handlers of the part finish until the deadline, then give it away."""
         if not await wait_until(lambda: not self._runs(signal.part), signal.deadline):
-            self._drop(signal.part, frozenset(), running=True)
+            self._intake.give_back(self._drop(signal.part, frozenset(), running=True))
         await self._settler.flush()
         await self._session.yield_part(signal.part)
 
     def _runs(self, part: Part) -> bool:
         return any(job.delivery.part == part for job in self._running.values())
 
-    def _drop(self, part: Part, positions: frozenset[str], *, running: bool) -> None:
+    def _drop(self, part: Part, positions: frozenset[str], *, running: bool) -> list[Job]:
         dropped = self._lanes.drop(part, positions)
         for job in [job for job in self._asleep if _hit(job, part, positions)]:
             self._asleep.pop(job).cancel()
@@ -215,20 +215,22 @@ class Worker:
                 task.cancel()
         self._in_hand -= len(dropped)
         self._make_room()
+        return dropped
 
     # Ending
 
     async def _drain(self, seconds: float) -> int:
         """Finish what runs; what has not begun, sleeps, or takes too long is released."""
-        released = len(self._lanes.clear()) + len(self._asleep)
+        released = self._lanes.clear() + list(self._asleep)
         for timer in self._asleep.values():
             timer.cancel()
         until = time.monotonic() + seconds
         await wait_until(lambda: not self._running, until)
-        released += len(self._running)
+        released += self._running.values()
+        self._intake.give_back(released)
         await self._settler.flush(max(until - time.monotonic(), 1.0))
         self._intake.tell()
-        return released
+        return len(released)
 
     # Waking
 

@@ -34,8 +34,8 @@ class Turn:
     attempts: int = 0
     restored: bool = False
 
-    def counted(self, one_more: bool) -> Turn:
-        return Turn(self.entry, self.attempts + one_more, self.restored)
+    def counted(self, more: int) -> Turn:
+        return Turn(self.entry, self.attempts + more, self.restored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,8 @@ class Desk:
         match item:
             case Done():
                 pass
-            case Back(after=after, counted=counted):
-                self._wait(turn.counted(counted), now + after)
+            case Back(after=after, attempts=attempts):
+                self._wait(turn.counted(attempts), now + after)
             case Dead(cause=cause):
                 self._bury(turn, cause, now_ms)
         return True

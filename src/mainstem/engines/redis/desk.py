@@ -178,7 +178,7 @@ class Desk:
         keep = item.after >= lease  # the server cannot say "later than a lease": keep it ours until then
         idle = 0 if keep else int((lease - max(0.0, item.after)) * 1000)
         # The number is stated, not counted down: repeating this after a lost reply changes nothing.
-        count = "" if item.counted else max(0, (delivery.deliveries or 1) - 1)
+        count = max(0, (delivery.deliveries or 1) - 1 + item.attempts)
         args = (self._group.name, self._consumer, idle, count, entry)
         now = time.monotonic()
         reply = items(await self._sent("give an event back", Call(BACK, (hold.source.log,), args), [entry]))[0]

@@ -279,9 +279,9 @@ class Owned:
     def give_back(self, item: Back, now: float) -> Delivery:
         """The delivery as it comes again; its attempt goes into the journal of the next commit."""
         delivery = item.delivery
-        if not item.counted:
+        if not item.attempts:
             return delivery
-        count = delivery.deliveries or 1
+        count = (delivery.deliveries or 1) - 1 + item.attempts
         self._tries[_name(delivery)] = count
         self._trials.pop(_name(delivery), None)
         self._ahead.since = self._ahead.since or now

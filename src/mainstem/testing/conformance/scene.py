@@ -146,8 +146,8 @@ class Reader:
         """Settle as done what another owner has by now; returns what was refused."""
         return await refused(self.member, [Done(each) for each in deliveries])
 
-    async def back(self, delivery: Delivery, after: float = 0.0, *, counted: bool = False) -> None:
-        fenced = await self.member.settle([Back(delivery, after, counted)])
+    async def back(self, delivery: Delivery, after: float = 0.0, *, attempts: int = 0) -> None:
+        fenced = await self.member.settle([Back(delivery, after, attempts)])
         assert not fenced
 
     async def dead(self, delivery: Delivery, cause: bytes = b'{"error":"x"}') -> None:

@@ -36,9 +36,16 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def cause_of(
-    delivery: Delivery, error: BaseException | None, *, reason: str, attempts: int, group: str, handler: str
+    delivery: Delivery,
+    error: BaseException | None,
+    *,
+    position: str,
+    reason: str,
+    attempts: int,
+    group: str,
+    handler: str,
 ) -> bytes:
-    """Describe why `delivery` is given up after `attempts` attempts."""
+    """Describe why `delivery`, at the public `position`, is given up after `attempts` attempts."""
     trace = "".join(traceback.format_exception(error)) if error is not None else ""
     cause = Cause(
         reason=reason[:2000],
@@ -50,7 +57,7 @@ def cause_of(
         handler=handler,
         stream=delivery.part[0],
         partition=delivery.part[1],
-        position=delivery.position,
+        position=position,
         host=socket.gethostname(),
         pid=os.getpid(),
         at=time.time(),
