@@ -42,7 +42,7 @@ def short_root() -> Iterator[Path]:
 
 @pytest.fixture
 def project(short_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty project folder that is the working directory; the embedded server that a test starts there is stopped."""
+    """An empty project folder that is the working directory; an embedded server started there is stopped."""
     folder = Path(tempfile.mkdtemp(prefix="p", dir=short_root))
     monkeypatch.chdir(folder)
     yield folder

@@ -18,7 +18,7 @@ from mainstem.errors import ConfigError
 from mainstem.event import Received
 from mainstem.hooks import Hook, Hooks
 from mainstem.names import group_name, seconds, stream_glob, stream_name
-from mainstem.opening import open_engine, scheme_of
+from mainstem.opening import Durability, open_engine, scheme_of
 from mainstem.payload import payload_of
 from mainstem.processing.context import Context
 from mainstem.processing.retry import Retry
@@ -72,9 +72,10 @@ class Many(Protocol[In]):
 class Mainstem:
     """An app: `async with Mainstem(url) as app` as a library, `app.run()` as a service.
 
-    `url` defaults to MAINSTEM_URL, else an embedded Valkey in the project's `.mainstem/`. `publish_deadline` is how
-    long a publish waits for a server that is away; `drain` how long handlers may finish at the end; `event_limit` the
-    largest encoded event in bytes.
+    `url` defaults to MAINSTEM_URL, else an embedded Valkey in the project's `.mainstem/`. `durability`: "disk" means
+    that an acknowledged publish was fsynced (the embedded server is set so, any other must be), "server" that it is as
+    safe as the server's settings make it. `publish_deadline` is how long a publish waits for a server that is away;
+    `drain` how long handlers may finish at the end; `event_limit` the largest encoded event in bytes.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Mainstem:
         url: str | None = None,
         *,
         source: str = "mainstem",
+        durability: Durability = "server",
         publish_deadline: float | str | None = None,
         drain: float | str | None = None,
         event_limit: int | None = None,
@@ -92,6 +94,7 @@ class Mainstem:
         self.source = source
         self.hooks = Hooks(hooks)
         self._url = url
+        self._durability: Durability = durability
         self._deadline = None if publish_deadline is None else seconds(publish_deadline, "publish_deadline")
         self._drain = None if drain is None else seconds(drain, "drain")
         self._event_limit = event_limit
@@ -287,7 +290,7 @@ class Mainstem:
         from mainstem.settings import load
 
         settings = load()
-        engine = engine if engine is not None else await open_engine(self.url)
+        engine = engine if engine is not None else await open_engine(self.url, self._durability)
         deadline = self._deadline if self._deadline is not None else settings.publish_deadline
         publisher = Publisher(engine, self.hooks, deadline)
         limit = self._event_limit or settings.event_limit

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from importlib import import_module
-from typing import cast
+from typing import Literal, cast
 from urllib.parse import urlsplit
 
 from mainstem.engine import Engine
-from mainstem.errors import ConfigError
+from mainstem.errors import ConfigError, Unsupported
 
-Opener = Callable[[str], Awaitable[Engine]]
+Opener = Callable[..., Awaitable[Engine]]
+Durability = Literal["server", "disk"]
+"""What an acknowledged publish has survived: "server": as the server is set; "disk": an fsync before the reply."""
 
 _BUILT_IN = {
     "memory": "mainstem.engines.memory:open_engine",
@@ -21,9 +23,18 @@ _BUILT_IN = {
 }
 
 
-async def open_engine(url: str) -> Engine:
-    """Open the engine that the URL's scheme names; others register under the entry-point group `mainstem.engines`."""
-    return await _opener(url)(url)
+async def open_engine(url: str, durability: Durability = "server") -> Engine:
+    """Open the engine that the URL's scheme names; others register under the entry-point group `mainstem.engines`.
+
+    With durability "disk" the embedded server is set to it, and any other is refused where its settings do not hold it.
+    """
+    if durability == "server":
+        return await _opener(url)(url)
+    if durability != "disk":
+        raise ConfigError(f'durability={durability!r} is unknown: choose "server" or "disk".')
+    if scheme_of(url) == "memory":
+        raise Unsupported("memory", "keep events on disk", 'use embedded:// or a server, or durability="server".')
+    return await _opener(url)(url, durability="always")
 
 
 def scheme_of(url: str) -> str:

@@ -45,5 +45,5 @@ async def test_a_stream_remembers_what_it_was_declared_as() -> None:
     async with Mainstem() as app:
         await app.stream("ticks", Tick).open()
 
-        with pytest.raises(ConfigError, match="type 'Filing' .stored: 'Tick'"):
+        with pytest.raises(ConfigError, match=r"type 'Filing' \(stored: 'Tick'\)"):
             await app.stream("ticks", Filing).open()

@@ -48,7 +48,8 @@ async def test_what_fails_for_good_becomes_a_dead_letter_of_its_group() -> None:
         await wait_until(lambda: dead_count(app))
 
         letters = await dead.dead("orders", "billing", "", 10)
-        causes = {msgspec.json.decode(letter.record.data)["amount"]: msgspec.json.decode(letter.cause) for letter in letters}
+        decode = msgspec.json.decode
+        causes = {decode(letter.record.data)["amount"]: decode(letter.cause) for letter in letters}
 
     assert handled == [5, 7]
     assert causes[-1]["reason"] == "ValueError: a negative amount"

@@ -16,6 +16,9 @@ class Incidents:
     def on_incident(self, detail: IncidentDetail, /) -> None:
         self.seen.append(detail)
 
+    def missed(self) -> int:
+        return sum(detail.events for detail in self.seen if detail.kind == "gap")
+
 
 async def test_a_group_is_told_exactly_what_it_missed() -> None:
     incidents = Incidents()
@@ -31,7 +34,7 @@ async def test_a_group_is_told_exactly_what_it_missed() -> None:
 
             assert kept < 1000
             assert first.data["n"] == 1000 - kept
-            await wait_until(lambda: sum(detail.events for detail in incidents.seen if detail.kind == "gap") == 1000 - kept)
+            await wait_until(lambda: incidents.missed() == 1000 - kept)
         (group,) = (await ticks.describe()).groups
         assert group.lost == 1000 - kept
 

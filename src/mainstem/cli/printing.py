@@ -84,14 +84,10 @@ def console(*, stderr: bool = False) -> Console:
     """A console as wide as the terminal, but never so narrow that figures are cut: then the terminal wraps them."""
     from rich.console import Console
 
-    terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(
-        stderr=stderr,
-        width=max(screen_width(), _LEAST_WIDTH) if terminal and not stderr else None if terminal else _PIPED_WIDTH,
-        highlight=False,
-        emoji=False,
-        soft_wrap=False,
-    )
+    width = None
+    if not stderr:
+        width = max(screen_width(), _LEAST_WIDTH) if sys.stdout.isatty() else _PIPED_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, emoji=False)
 
 
 def write_text(text: str) -> None:

@@ -7,6 +7,7 @@ Only the wiring stands here; each duty has its module. What is opened here is cl
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
@@ -25,6 +26,8 @@ from mainstem.engines.redis.replies import data, items
 from mainstem.engines.redis.server import Server, spec_of
 from mainstem.engines.redis.wire import Wire
 from mainstem.errors import ConfigError, MainstemError
+
+_log = logging.getLogger("mainstem")
 
 LEAVING = 5.0
 """Seconds that ``close`` gives members which have not left."""
@@ -102,8 +105,11 @@ class RedisEngine:
             )
             flat = items(reply[1])
             for name, stored in zip(flat[::2], flat[1::2], strict=True):
-                stream = data(name).decode()
-                found[stream] = self._server.remember(spec_of(stream, stored))
+                stream = data(name).decode("utf-8", "backslashreplace")
+                try:
+                    found[stream] = self._server.remember(spec_of(stream, stored))
+                except ConfigError as error:  # one that cannot be read must not hide the others
+                    _log.warning("left out of the list: %s", error)
             cursor = data(reply[0])
             if cursor == b"0":
                 return [found[name] for name in sorted(found)]
