@@ -91,6 +91,8 @@ class Mainstem:
     ) -> None:
         if url is not None:
             scheme_of(url)
+        if event_limit is not None and event_limit < 1:
+            raise ConfigError(f"event_limit={event_limit} must be at least 1 byte.")
         self.source = source
         self.hooks = Hooks(hooks)
         self._url = url
@@ -293,7 +295,7 @@ class Mainstem:
         engine = engine if engine is not None else await open_engine(self.url, self._durability)
         deadline = self._deadline if self._deadline is not None else settings.publish_deadline
         publisher = Publisher(engine, self.hooks, deadline)
-        limit = self._event_limit or settings.event_limit
+        limit = self._event_limit if self._event_limit is not None else settings.event_limit
         self._connection = Connection(engine, publisher, self.hooks, self.source, limit)
         self._drain = self._drain if self._drain is not None else settings.drain
 

@@ -14,6 +14,7 @@ import msgspec
 
 from mainstem.errors import DecodeError, EventRejected
 from mainstem.event import Metadata, Scalar, StreamEvent, now
+from mainstem.payload import AnyJson
 
 _CHAIN = {
     "correlationid": "correlation_id",
@@ -22,6 +23,7 @@ _CHAIN = {
     "traceparent": "traceparent",
     "tracestate": "tracestate",
 }
+_TEXTS = {*_CHAIN, "partitionkey", "subject", "datacontenttype"}
 _OWN = {"specversion", "id", "source", "type", "time", "partitionkey", "datacontenttype", "data", "data_base64"}
 
 
@@ -29,19 +31,23 @@ def to_cloudevent(event: StreamEvent[Any]) -> dict[str, Any]:
     """Map an event to a CloudEvents 1.0 JSON object; `key` becomes `partitionkey`, and `subject` unless one is given.
 
     Raises `EventRejected` where CloudEvents has no place for it: an extension name that is not lower-case
-    alphanumeric, or an empty `type` or `source`.
+    alphanumeric, a fraction as its value, a time without a zone, or an empty `type` or `source`.
     """
     if not event.type or not event.source:
         raise EventRejected(f"event {event.id} needs a type and a source to be a CloudEvent: give both.")
+    if event.time.tzinfo is None:
+        raise EventRejected(f"time {event.time.isoformat()} of event {event.id} has no time zone: give an aware one.")
     mapped: dict[str, Any] = {"specversion": "1.0", "id": event.id, "source": event.source, "type": event.type}
     mapped["time"] = event.time.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if event.key is not None:
+    if event.key:
         mapped |= {"partitionkey": event.key, "subject": event.key}
     for name, attribute in _CHAIN.items():
         value = getattr(event.metadata, attribute)
         if value is not None:
             mapped[name] = value
     for name, extension in event.metadata.extensions.items():
+        if isinstance(extension, float):
+            raise EventRejected(f"extension {name!r} is {extension!r}: CloudEvents has no fractions, send a text.")
         mapped[_extension_name(name)] = extension
     return mapped | _data_of(event.data)
 
@@ -49,13 +55,18 @@ def to_cloudevent(event: StreamEvent[Any]) -> dict[str, Any]:
 def from_cloudevent(mapped: Mapping[str, Any]) -> StreamEvent[Any]:
     """Map a CloudEvents 1.0 JSON object to an event; unknown attributes become metadata extensions.
 
-    Raises `DecodeError` when a required attribute is missing or malformed.
+    Raises `DecodeError` when a required attribute is missing, or any is malformed. A null means absent.
     """
+    mapped = {name: value for name, value in mapped.items() if value is not None}
     if mapped.get("specversion") != "1.0":
         raise DecodeError(f"specversion {mapped.get('specversion')!r} is not CloudEvents 1.0: convert it first.")
     for required in ("id", "source", "type"):
         if not isinstance(mapped.get(required), str) or not mapped[required]:
             raise DecodeError(f"the CloudEvent has no {required!r}: it is required to be a non-empty text.")
+    for name, value in mapped.items():
+        wanted = str if name in _TEXTS else (str, int, float, bool)
+        if name not in ("data", "data_base64") and not isinstance(value, wanted):
+            raise DecodeError(f"{name} {value!r:.60} of CloudEvent {mapped['id']!r} is not of its type: send a text.")
     key = mapped.get("partitionkey", mapped.get("subject"))
     chain = {attribute: mapped[name] for name, attribute in _CHAIN.items() if name in mapped}
     extensions: dict[str, Scalar] = {
@@ -85,9 +96,8 @@ def _data_of(data: Any) -> dict[str, Any]:
         return {}
     if isinstance(data, bytes):
         return {"datacontenttype": "application/octet-stream", "data_base64": base64.b64encode(data).decode()}
-    if hasattr(data, "model_dump"):
-        data = data.model_dump(mode="json")
-    return {"datacontenttype": "application/json", "data": msgspec.to_builtins(data)}
+    _, raw = AnyJson().encode(data)  # refuses what JSON cannot carry
+    return {"datacontenttype": "application/json", "data": msgspec.json.decode(raw)}
 
 
 def _payload_of(mapped: Mapping[str, Any]) -> Any:
@@ -103,6 +113,9 @@ def _time_of(mapped: Mapping[str, Any]) -> datetime:
     if "time" not in mapped:
         return now()
     try:
-        return datetime.fromisoformat(mapped["time"])
+        time = datetime.fromisoformat(mapped["time"])
     except (ValueError, TypeError) as error:
         raise DecodeError(f"time {mapped['time']!r} of CloudEvent {mapped['id']!r} is not RFC 3339.") from error
+    if time.tzinfo is None:
+        raise DecodeError(f"time {mapped['time']!r} of CloudEvent {mapped['id']!r} has no offset: RFC 3339 needs one.")
+    return time

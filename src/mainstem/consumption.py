@@ -72,9 +72,13 @@ class Consumption(Generic[T]):
 
     async def __aenter__(self) -> Consumption[T]:
         opened = await self._opening()
-        self._member = await opened.connection.engine.join(self._group)
-        await self._member.follow([opened.spec])
-        self._opened = opened
+        member = await opened.connection.engine.join(self._group)
+        try:
+            await member.follow([opened.spec])
+        except BaseException:
+            await member.leave()
+            raise
+        self._member, self._opened = member, opened
         return self
 
     async def __aexit__(

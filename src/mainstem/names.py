@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 from mainstem.errors import ConfigError, EventRejected
 
@@ -38,10 +39,11 @@ def seconds(value: float | str, what: str) -> float:
         match = _DURATION.match(value.strip())
         if match is None:
             raise ConfigError(f"{what}={value!r} is not a duration: write for example 250ms, 30s, 5m, 2h or 7d.")
-        return float(match[1]) * _SECONDS[match[2]]
-    if isinstance(value, bool) or not 0 <= value < float("inf"):
+        value = float(match[1]) * _SECONDS[match[2]]
+    given = cast(object, value)
+    if not isinstance(given, (int, float)) or isinstance(given, bool) or not 0 <= given < float("inf"):
         raise ConfigError(f"{what}={value!r} is not a duration: give seconds as a number >= 0, or text such as '30s'.")
-    return float(value)
+    return float(given)
 
 
 def _checked(what: str, name: object, pattern: re.Pattern[str]) -> str:

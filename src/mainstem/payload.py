@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import types
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar, cast, get_args, get_origin
+from typing import Any, Generic, Protocol, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 
-from mainstem.errors import DecodeError, EventRejected
+from mainstem.errors import ConfigError, DecodeError, EventRejected
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -49,6 +50,8 @@ def payload_of(of: Any) -> Payload[Any]:
         return Raw()
     if hasattr(of, "model_validate_json"):
         return Pydantic(of)
+    if not isinstance(of, type) and not hasattr(of, "__name__") and get_origin(of) is None:
+        raise ConfigError(f"{of!r:.80} cannot be the type of a stream: give a class, a union of classes, or bytes.")
     return Typed(of)
 
 
@@ -106,7 +109,7 @@ class Typed(Generic[T]):
         try:
             self.decoder: Callable[[bytes], T] = msgspec.json.Decoder(of).decode
         except TypeError as error:
-            raise EventRejected(f"{of!r} cannot be the type of a stream: {error}.") from error
+            raise ConfigError(f"{of!r} cannot be the type of a stream: {_first_line(error)}.") from error
 
     def encode(self, data: object) -> tuple[T, bytes]:
         known = data.__class__ is self._class
@@ -115,8 +118,8 @@ class Typed(Generic[T]):
         raw = _encode(data)
         try:
             value = self.decoder(raw)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise EventRejected(f"data is not a valid {self.type}: {error}.") from error
+        except Exception as error:  # a __post_init__ is a stranger's code
+            raise EventRejected(f"data is not a valid {self.type}: {_first_line(error)}.") from error
         return (cast(T, data) if known else value), raw
 
     def decode(self, raw: bytes) -> T:
@@ -133,9 +136,13 @@ class Pydantic(Generic[T]):
 
     def encode(self, data: object) -> tuple[T, bytes]:
         try:
-            value = self._model.model_validate(data.__dict__ if isinstance(data, self._model) else data)
-            return value, _refuse_non_finite(value.model_dump(), value.model_dump_json().encode())
-        except (ValueError, TypeError) as error:
+            value = cast(Any, data) if isinstance(data, self._model) else self._model.model_validate(data)
+            raw = value.model_dump_json(by_alias=True).encode()
+            _refuse_non_finite(value.model_dump(mode="json"))
+            return self._model.model_validate_json(raw), raw  # what is stored is what a reader can read
+        except EventRejected:
+            raise
+        except Exception as error:  # validators are a stranger's code
             raise EventRejected(f"data is not a valid {self.type}: {_first_line(error)}.") from error
 
     def decode(self, raw: bytes) -> T:
@@ -161,15 +168,19 @@ def _encode(data: object) -> bytes:
         raw = _to_json(data)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise EventRejected(f"data cannot be encoded as JSON: {_first_line(error)}.") from error
-    return _refuse_non_finite(data, raw) if _NULL(raw) else raw
+    if _NULL(raw):
+        _refuse_non_finite(msgspec.to_builtins(data, enc_hook=_jsonable))
+    return raw
 
 
-def _refuse_non_finite(data: object, raw: bytes) -> bytes:
+def _refuse_non_finite(plain: object) -> None:
     """JSON has no NaN; msgspec and pydantic write null for it, which would change the event silently."""
-    where = _non_finite(msgspec.to_builtins(data, enc_hook=_jsonable), "data")
+    try:
+        where = _non_finite(plain, "data")
+    except RecursionError as error:
+        raise EventRejected("data is nested too deeply for JSON: flatten it.") from error
     if where:
         raise EventRejected(f"{where} is NaN or infinite, which JSON cannot carry: send null or leave it out.")
-    return raw
 
 
 def _non_finite(value: Any, path: str) -> str:
@@ -187,7 +198,7 @@ def _non_finite(value: Any, path: str) -> str:
 def _decoded(decode: Callable[[bytes], T], raw: bytes, name: str | None) -> T:
     try:
         return decode(raw)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except Exception as error:  # validators and __post_init__ are a stranger's code: what they refuse is not lost
         raise DecodeError(f"the stored data is not {name}: {_first_line(error)}.") from error
 
 
@@ -202,11 +213,13 @@ def _class_name(cls: Any) -> str:
 
 
 def _type_expression(of: Any) -> str:
-    if get_origin(of) is None:
-        return _class_name(of)
-    if all(isinstance(member, type) for member in get_args(of)) and not isinstance(get_origin(of), type):
-        return "|".join(sorted(_class_name(member) for member in get_args(of)))
-    return str(of)
+    """The same text for the same type, whatever the Python and whichever module (`__main__`) it was loaded as."""
+    origin = get_origin(of)
+    if origin is None:
+        return _class_name(of) if hasattr(of, "__name__") else repr(of)
+    if origin in (Union, types.UnionType):
+        return "|".join(sorted(map(_type_expression, get_args(of))))
+    return f"{_type_expression(origin)}[{', '.join(map(_type_expression, get_args(of)))}]"
 
 
 def _first_line(error: BaseException) -> str:

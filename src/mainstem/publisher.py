@@ -39,6 +39,7 @@ class Publisher:
         self._futures: list[asyncio.Future[str]] = []
         self._flights: set[asyncio.Task[None]] = set()
         self._scheduled = False
+        self._since = 0.0  # when the first of `_items` was accepted
         self._events = 0
         self._bytes = 0
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -52,10 +53,12 @@ class Publisher:
         if self._events >= EVENTS_HELD or self._bytes >= BYTES_HELD or self._queue:
             await self._room(record)
         future: asyncio.Future[str] = self._loop.create_future()
+        if not self._items:
+            self._since = time.monotonic()
         self._items.append((part, record))
         self._futures.append(future)
         self._events += 1
-        self._bytes += len(record.data) + _ENVELOPE
+        self._bytes += _size(record)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._depart)
@@ -102,14 +105,17 @@ class Publisher:
         return await self._send(items, until, outcomes)
 
     async def _once(self, items: Sequence[Item], until: float) -> Sequence[Published]:
-        begun = time.monotonic()
-        size = sum(len(record.data) for _, record in items) + _ENVELOPE * len(items)
         if self._events >= EVENTS_HELD or self._bytes >= BYTES_HELD or self._queue:
-            await self._room(items[0][1])
+            try:
+                await self._room(items[0][1])
+            except Unavailable as error:
+                return [error] * len(items)
+        begun = time.monotonic()
+        size = sum(_size(record) for _, record in items)
         self._events += len(items)
         self._bytes += size
         try:
-            outcomes = await self._engine.publish(items, max(until - begun, 0.0))
+            outcomes = await self._store(items, until - begun)
         finally:
             self._events -= len(items)
             self._bytes -= size
@@ -137,7 +143,8 @@ class Publisher:
             return
         items, futures = self._items, self._futures
         self._items, self._futures = [], []
-        flight = self._loop.create_task(self._fly(items, futures), name="mainstem-publish")
+        until = self._since + self._deadline
+        flight = self._loop.create_task(self._fly(items, futures, until), name="mainstem-publish")
         self._flights.add(flight)
         flight.add_done_callback(self._landed)
 
@@ -147,13 +154,13 @@ class Publisher:
         if self._items and not self._scheduled:
             self._depart()
 
-    async def _fly(self, items: list[Item], futures: list[asyncio.Future[str]]) -> None:
+    async def _fly(self, items: list[Item], futures: list[asyncio.Future[str]], until: float) -> None:
         outcomes: Sequence[Published] = ()
         try:
-            outcomes = await self._send(items, time.monotonic() + self._deadline)
+            outcomes = await self._send(items, until)
         finally:
             self._events -= len(items)
-            self._bytes -= sum(len(record.data) + _ENVELOPE for _, record in items)
+            self._bytes -= sum(_size(record) for _, record in items)
             if len(outcomes) != len(items):
                 outcomes = [_unknown(record) for _, record in items]
             for future, outcome in zip(futures, outcomes, strict=True):
@@ -173,15 +180,22 @@ class Publisher:
         """
         begun = time.monotonic()
         pause = 0.02
-        known = list(outcomes) if outcomes is not None else list(await self._engine.publish(items, until - begun))
+        known = list(outcomes) if outcomes is not None else list(await self._store(items, until - begun))
         while (unsent := _unsent(known)) < len(known) and time.monotonic() + pause < until:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, 1.0)
             del known[unsent:]
-            known += await self._engine.publish(items[unsent:], max(until - time.monotonic(), 0.0))
+            known += await self._store(items[unsent:], until - time.monotonic())
         if self._hooks.listening_to_publishes:
             self._tell(items, known, time.monotonic() - begun)
         return known
+
+    async def _store(self, items: Sequence[Item], wait: float) -> Sequence[Published]:
+        """An outcome for each, also from an engine that was closed meanwhile."""
+        try:
+            return await self._engine.publish(items, max(wait, 0.0))
+        except Unavailable as error:
+            return [error] * len(items)
 
     async def _room(self, record: Record) -> None:
         waiter: asyncio.Future[None] = self._loop.create_future()
@@ -212,6 +226,10 @@ class Publisher:
         self._hooks.published(PublishDetail(streams, len(items), failed, unknown, seconds))
 
 
+def _size(record: Record) -> int:
+    return len(record.data) + len(record.meta) + len(record.key) + _ENVELOPE
+
+
 def _unsent(outcomes: Sequence[Published]) -> int:
     """Where the closing run of certainly unsent records begins; the length if there is none."""
     at = len(outcomes)
@@ -226,9 +244,7 @@ def _unknown(record: Record) -> OutcomeUnknown:
 
 def _fresh(error: MainstemError) -> MainstemError:
     """One exception object cannot be raised in many tasks: tracebacks would pile up on it."""
-    if isinstance(error, OutcomeUnknown):
-        copy: MainstemError = OutcomeUnknown(str(error), error.ids)
-    else:
-        copy = type(error)(*error.args)
+    copy = type(error).__new__(type(error), *error.args)  # not __init__: an error's own may take other arguments
+    copy.__dict__.update(error.__dict__)
     copy.__cause__ = error.__cause__
     return copy

@@ -88,8 +88,9 @@ class Reading(Generic[T]):
     @property
     def cursor(self) -> str:
         """Where to read on later: `stream.read(start=reading.cursor)`."""
-        keyed = self._opened is not None and self._opened.spec.keyed
-        return format_cursor(self._cursor, keyed) or "beginning"
+        if self._opened is None:
+            return self._start if isinstance(self._start, str) else self._start.isoformat()
+        return format_cursor(self._cursor, self._opened.spec.keyed) or "beginning"
 
     def __aiter__(self) -> AsyncIterator[Received[T]]:
         return self

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
@@ -34,6 +35,7 @@ def run(app: Servable) -> None:
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 20)
     run_loop(_serve(app))
+    _leave_threads()
 
 
 def run_loop(main: Coroutine[Any, Any, R]) -> R:
@@ -52,6 +54,17 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
+
+
+def _leave_threads() -> None:
+    """End the process although a sync handler hangs in its thread: the interpreter would wait for it for ever."""
+    handlers = [thread for thread in threading.enumerate() if thread.name.startswith("mainstem-")]
+    for thread in handlers:
+        thread.join(0.5)
+    if any(thread.is_alive() for thread in handlers):
+        _log.warning("a handler still runs in its thread: ending without it; its event comes again")
+        logging.shutdown()
+        os._exit(0)
 
 
 async def _serve(app: Servable) -> None:

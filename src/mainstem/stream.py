@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from mainstem.codec import Envelope
+from mainstem.codec import Envelope, key_bytes
 from mainstem.connection import Connection, Home, Opened
 from mainstem.consumption import Consumption
 from mainstem.engine import Published, Record, StreamInfo, StreamSpec
@@ -175,10 +175,7 @@ class EventStream(Generic[T]):
             raise EventRejected(
                 f"the key function of stream {self.name!r} returned {key!r:.80}: return a non-empty text."
             )
-        try:
-            raw = key.encode()
-        except UnicodeEncodeError as error:
-            raise EventRejected(f"key {key!a:.80} is not valid Unicode text: {error.reason}.") from error
+        raw = key_bytes(key)
         return Record(record.id, record.type, record.source, record.time, raw, record.data, record.meta, record.extra)
 
 
@@ -275,6 +272,8 @@ def specification(
         raise ConfigError(f"partitions={partitions} of stream {name!r} must be from 1 to 4096.")
     if max_events is not None and max_events < 1:
         raise ConfigError(f"max_events={max_events} of stream {name!r} must be at least 1.")
+    if retain is not None and retain <= 0:
+        raise ConfigError(f"retain={retain:g} of stream {name!r} would keep nothing: give a time such as '7d'.")
     spec = StreamSpec(
         name=name,
         partitions=(partitions or 16) if keyed else 0,

@@ -9,7 +9,7 @@ from mainstem.cli.connecting import admin_of, existing, opened, suggestion
 from mainstem.cli.options import Format
 from mainstem.cli.printing import Column, age, say, write_record, write_rows
 from mainstem.cli.streams import GROUP_COLUMNS, group_row, sorted_rows
-from mainstem.engine import Cursor, Engine, GroupInfo, StreamSpec
+from mainstem.engine import Engine, GroupInfo
 from mainstem.errors import ConfigError
 from mainstem.names import group_name, stream_glob
 from mainstem.reading import cursor_at, format_cursor
@@ -43,7 +43,7 @@ async def seek(name: str, group: str, to: str, *, dry_run: bool, url: str | None
     async with opened(url) as app:
         engine = app.connection().engine
         spec = await existing(engine, name)
-        cursor = await _place(engine, spec, to)
+        cursor = await cursor_at(engine, spec, to)
         before = await _group(engine, name, group)
         if not dry_run:
             await admin_of(engine).seek(name, group, cursor)
@@ -99,13 +99,3 @@ def confirm(question: str, yes: bool) -> None:
 async def _group(engine: Engine, stream: str, group: str) -> GroupInfo | None:
     info = await engine.describe(stream)
     return next((each for each in info.groups if each.name == group), None)
-
-
-async def _place(engine: Engine, spec: StreamSpec, to: str) -> Cursor:
-    cursor = await cursor_at(engine, spec, to)
-    strange = sorted(set(cursor) - set(spec.parts))
-    if strange:
-        raise ConfigError(f"--to {to!r}: stream {spec.name!r} has no partition {strange[0]}, only {len(spec.parts)}.")
-    if spec.keyed and ":" not in to and to[-1:].isdigit() and "T" not in to and " " not in to:
-        raise ConfigError(f"--to {to!r} lacks its partition: stream {spec.name!r} is keyed, write it like 3:{to}.")
-    return cursor

@@ -55,6 +55,15 @@ class Request:
     resume: bool = False
     dry_run: bool = False
 
+    def check(self, *, piped: bool) -> None:
+        """Refuse what contradicts itself; `piped`: stdin was asked for."""
+        if self.data is not None and (self.file is not None or piped or self.events or self.resume):
+            raise ConfigError("--data is one event's data: it goes neither with FILE nor with --events or --resume.")
+        if self.key is not None and self.key_field:
+            raise ConfigError("--key and --key-field both choose the key: keep one of them.")
+        if self.resume and self.file is None:
+            raise ConfigError("--resume needs a FILE: stdin has no position to go on from.")
+
 
 @dataclass(slots=True)
 class Tally:

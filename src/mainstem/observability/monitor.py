@@ -13,7 +13,8 @@ from typing import Any
 
 from mainstem.app import Mainstem
 from mainstem.engine import GroupInfo, StreamInfo
-from mainstem.errors import ConfigError, MainstemError
+from mainstem.errors import ConfigError, MainstemError, Unavailable
+from mainstem.event import StreamEvent
 from mainstem.stream import EventStream
 
 _log = logging.getLogger("mainstem")
@@ -124,7 +125,8 @@ class StreamMonitor:
                     alert = decide(name, group, max_lag, over.get(group.name, False))
                     if alert is not None:
                         over[group.name] = alert.over
-                        await _tell(alert, on_alert, target)
+                        await _call(alert, on_alert)
+                        await _publish(alert, target, every)
             except MainstemError as error:
                 _log.warning("lag of %s cannot be watched now: %s", name, error)
             await asyncio.sleep(every)
@@ -182,12 +184,7 @@ def _rate(before: int, after: int, seconds: float) -> float:
     return max(after - before, 0) / seconds if seconds > 0 else 0.0
 
 
-async def _tell(alert: LagAlert, on_alert: OnAlert | None, to: EventStream[Any]) -> None:
-    data = {
-        "stream": alert.stream_name, "group": alert.group, "lag": alert.lag, "max_lag": alert.max_lag,
-        "lag_seconds": round(alert.lag_seconds, 3), "over": alert.over,
-    }  # fmt: skip
-    await to.publish(data, type="lag.alert", key=alert.stream_name)
+async def _call(alert: LagAlert, on_alert: OnAlert | None) -> None:
     if on_alert is None:
         return
     try:
@@ -196,3 +193,19 @@ async def _tell(alert: LagAlert, on_alert: OnAlert | None, to: EventStream[Any])
             await answer
     except Exception:  # noqa: BLE001 - a callback is a stranger's code
         _log.exception("the callback of a lag alert on %s failed", alert.stream_name)
+
+
+async def _publish(alert: LagAlert, to: EventStream[Any], every: float) -> None:
+    """Publish the alert once, however long the server is away: its callback was told already."""
+    data = {
+        "stream": alert.stream_name, "group": alert.group, "lag": alert.lag, "max_lag": alert.max_lag,
+        "lag_seconds": round(alert.lag_seconds, 3), "over": alert.over,
+    }  # fmt: skip
+    event = StreamEvent(data=data, type="lag.alert", key=alert.stream_name)
+    while True:
+        try:
+            await to.publish(event)
+            return
+        except Unavailable as error:
+            _log.warning("the lag alert on %s waits for the server: %s", alert.stream_name, error)
+            await asyncio.sleep(every)

@@ -21,7 +21,7 @@ from mainstem.processing.outcomes import BatchFailed, Skip
 from mainstem.processing.session import Session
 from mainstem.processing.settling import Settler
 from mainstem.processing.subscription import Batching
-from mainstem.processing.tasks import cancel_all, until_stop_or_failure, wait_until
+from mainstem.processing.tasks import cancel_all, cancelled_from_outside, until_stop_or_failure, wait_until
 
 _log = logging.getLogger("mainstem")
 
@@ -57,8 +57,8 @@ class BatchWorker:
             await until_stop_or_failure(stop, [loop, *tasks])
             return await self._drain(loop, drain)
         finally:
+            self._calls.close()  # first: a thread that hangs is not waited for
             await cancel_all([loop, *tasks])
-            self._calls.close()
             await self._session.leave(timeout=max(drain, 1.0))
 
     async def _loop(self) -> None:
@@ -110,8 +110,12 @@ class BatchWorker:
         failures = error.failures if isinstance(error, BatchFailed) else {}
         strange = failures.keys() - {job.event.position for job in jobs}
         if strange or not failures:
-            _log.warning("%s failed on a batch of %d, each is tried alone: %r", self._sub.name, len(jobs), error)
-            failures = {job.event.position: error for job in jobs}
+            if len(jobs) > 1:  # whose failure it was is not known: it is no attempt of any of them
+                _log.warning("%s failed on a batch of %d, each is tried alone: %r", self._sub.name, len(jobs), error)
+                for job in jobs:
+                    await self._alone(job)
+                return
+            failures = {jobs[0].event.position: error}
         again = _failed_and_behind(jobs, failures)
         behind = set(again)
         self._done([job for job in jobs if job not in behind])
@@ -140,7 +144,9 @@ class BatchWorker:
             await self._calls.call([job.event for job in jobs], lambda: all(job.dropped for job in jobs))
         except Skip:
             pass
-        except Exception as error:  # noqa: BLE001 - a handler is a stranger's code
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # a handler is a stranger's code
+            if cancelled_from_outside(error):
+                raise
             failed = len(error.failures) if isinstance(error, BatchFailed) else len(jobs)
             self._intake.note(stream, max(len(jobs) - failed, 0), failed, time.perf_counter() - begun)
             return error

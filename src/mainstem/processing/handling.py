@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +34,7 @@ class Calls:
             )
         )
         self._logger = logging.getLogger(f"mainstem.handler.{subscription.name}")
+        self._closing = asyncio.Event()
 
     @property
     def direct(self) -> Callable[[Any], Awaitable[Any]] | None:
@@ -54,7 +55,8 @@ class Calls:
             return await run()
 
     def close(self) -> None:
-        """Let the threads end; does not wait for a handler that hangs."""
+        """Let the threads end; does not wait for a handler that hangs, nor does one that was cancelled any more."""
+        self._closing.set()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -70,14 +72,28 @@ class Calls:
         Starting it again beside itself would be worse; a late success counts.
         """
         loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._threads, partial(self._subscription.handler, *arguments))
-        if self._subscription.timeout is None:
-            return await _finish(running)
-        done, _ = await asyncio.wait((running,), timeout=self._subscription.timeout)
-        if done:
-            return running.result()
-        self._logger.error("still running after its timeout of %g s; waiting for it to end", self._subscription.timeout)
-        return await _finish(running)
+        running = loop.run_in_executor(self._threads, partial(_guarded, self._subscription.handler, *arguments))
+        if self._subscription.timeout is not None:
+            done, _ = await asyncio.wait((running,), timeout=self._subscription.timeout)
+            if not done:
+                self._logger.error(
+                    "still running after its timeout of %g s; waiting for it to end", self._subscription.timeout
+                )
+        result = await self._finish(running)
+        return await result if inspect.isawaitable(result) else result  # a plain function around an async one
+
+    async def _finish(self, running: asyncio.Future[Any]) -> Any:
+        """Wait for a thread even when cancelled: its work goes on, so its event must not be given to another yet.
+
+        Once the worker ends nothing is waited for: the event comes again.
+        """
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            closing = asyncio.ensure_future(self._closing.wait())
+            await asyncio.wait((running, closing), return_when=asyncio.FIRST_COMPLETED)
+            closing.cancel()
+            raise
 
     def _context_of(self, event: Any, lost: Callable[[], bool]) -> Context:
         first = cast("Received[Any]", event[0] if isinstance(event, list) else event)
@@ -85,11 +101,9 @@ class Calls:
         return Context(first.stream, sub.group, sub.name, first.attempt, self._resources, self._logger, lost)
 
 
-async def _finish(running: asyncio.Future[Any]) -> Any:
-    """Wait for a thread even when cancelled: its work goes on, so its event must not be given to another yet."""
+def _guarded(handler: Callable[..., Any], *arguments: Any) -> Any:
+    """A StopIteration cannot pass through a future: its caller would wait for ever."""
     try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        with contextlib.suppress(Exception):
-            await running
-        raise
+        return handler(*arguments)
+    except StopIteration as error:
+        raise RuntimeError("the handler raised StopIteration") from error

@@ -52,12 +52,19 @@ class Retry:
 def next_step(attempt: int, error: BaseException, policy: Retry, draw: float) -> RetryAfter | GiveUp:
     """Choose what follows a failed attempt; `draw` is the jitter, from 0 to 1."""
     if isinstance(error, Reject):
-        return GiveUp(str(error) or "rejected by the handler")
+        return GiveUp(_said(error) or "rejected by the handler")
     if attempt >= policy.attempts:
-        return GiveUp(f"{type(error).__name__}: {error}")
+        return GiveUp(f"{type(error).__name__}: {_said(error)}")
     if isinstance(error, RetryLater):
         return RetryAfter(error.after)
     return RetryAfter(policy.step(attempt) * draw)
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an error's __str__ is a stranger's code
+        return "(its text cannot be had)"
 
 
 def jitter() -> float:

@@ -130,8 +130,8 @@ class Session:
         found = await self.subscription.source.resolve()
         if self._following != found.keys():
             self.envelopes.update(found)
-            self._following = set(found)
             await self._joined().follow([envelope.spec for envelope in found.values()])
+            self._following = set(found)  # after it: what failed is tried again
 
     async def _report_counts(self) -> None:
         handled, failed = self._handled, self._failed

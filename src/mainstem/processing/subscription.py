@@ -48,6 +48,11 @@ class Subscription:
 
 def wants_context(handler: Callable[..., Any]) -> bool:
     """Whether the handler takes a second positional parameter; raises `ConfigError` where it cannot take an event."""
+    if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
+        raise ConfigError(
+            f"handler {getattr(handler, '__qualname__', handler)!r} is a generator, which nothing would run: "
+            "return the result, or publish results yourself."
+        )
     try:
         parameters = list(inspect.signature(handler).parameters.values())
     except (TypeError, ValueError):

@@ -20,6 +20,12 @@ async def until_stop_or_failure(stop: asyncio.Event, tasks: Iterable[asyncio.Tas
             task.result()
 
 
+def cancelled_from_outside(error: BaseException) -> bool:
+    """Whether someone cancelled the running task; else a `CancelledError` is the handler's own failure."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
 async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks and wait until they have ended."""
     tasks = list(tasks)

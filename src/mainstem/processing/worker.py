@@ -7,7 +7,7 @@ import logging
 import time
 from typing import Any
 
-from mainstem.engine import Done, Lost, Part, Revoking
+from mainstem.engine import Back, Done, Lost, Part, Revoking
 from mainstem.errors import MainstemError, OutcomeUnknown, Unavailable
 from mainstem.hooks import Hooks
 from mainstem.processing.flow import READ, Flow
@@ -18,11 +18,12 @@ from mainstem.processing.outcomes import Skip
 from mainstem.processing.outputs import output_of
 from mainstem.processing.session import Session
 from mainstem.processing.settling import Settler
-from mainstem.processing.tasks import cancel_all, until_stop_or_failure, wait_until
+from mainstem.processing.tasks import cancel_all, cancelled_from_outside, until_stop_or_failure, wait_until
 
 _log = logging.getLogger("mainstem")
 
 BREATH = 64  # events that one runner handles before it lets others run
+HELD = 5.0  # seconds: an event of a queue that is to wait longer goes back to the engine and leaves room for others
 WAIT = 1.0  # seconds a read waits in the engine
 
 
@@ -64,8 +65,8 @@ class Worker:
             return await self._drain(drain)
         finally:
             self._ending = True
+            self._calls.close()  # first: a thread that hangs is not waited for
             await cancel_all([reader, *tasks, *self._handing_over])
-            self._calls.close()
             await self._session.leave(timeout=max(drain, 1.0))
 
     # Reading
@@ -108,9 +109,10 @@ class Worker:
             except asyncio.CancelledError:
                 if self._ending or not job.dropped:
                     raise
-                task.uncancel()
             finally:
                 del self._running[task]
+                while job.dropped and not self._ending and task.cancelling():
+                    task.uncancel()  # also where the handler swallowed the cancellation
             breath -= 1
             if not breath:
                 breath = BREATH
@@ -126,7 +128,9 @@ class Worker:
             )
         except Skip:
             result = None
-        except Exception as error:  # noqa: BLE001 - a handler is a stranger's code
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # a handler is a stranger's code
+            if cancelled_from_outside(error):
+                raise
             self._intake.note(stream, 0, 1, time.perf_counter() - begun)
             self._failed(job, error)
             return
@@ -140,7 +144,7 @@ class Worker:
     async def _emit(self, job: Job, result: Any) -> bool:
         """Publish the handler's result before the input is acknowledged; waits for a server that is away."""
         assert self._sub.to is not None
-        output = output_of(job.event, result, self._sub.name)
+        output = output_of(job.event, result, self._sub.group, self._sub.name)
         while not job.dropped:
             try:
                 await self._sub.to.publish(output)
@@ -153,11 +157,14 @@ class Worker:
                 return False
         return False
 
-    def _failed(self, job: Job, error: Exception) -> None:
+    def _failed(self, job: Job, error: BaseException) -> None:
         if job.dropped:
             return
         pause = self._intake.after_failure(job, error)
         if pause is None:
+            self._finish(job)
+        elif pause > HELD and job.lane is None:
+            self._settler.add(Back(job.delivery, pause, job.failures))
             self._finish(job)
         else:
             self._asleep[job] = asyncio.get_running_loop().call_later(pause, self._awake, job)
@@ -194,8 +201,9 @@ class Worker:
 
     async def _hand_over(self, signal: Revoking) -> None:
         """Let running handlers of the part finish until the deadline, then give it away."""
-        if not await wait_until(lambda: not self._runs(signal.part), signal.deadline):
-            self._intake.give_back(self._drop(signal.part, frozenset(), running=True))
+        await wait_until(lambda: not self._runs(signal.part), signal.deadline)
+        # What runs still, and what failed meanwhile and sleeps: it must not run here after the hand-over.
+        self._intake.give_back(self._drop(signal.part, frozenset(), running=True))
         await self._settler.flush()
         await self._session.yield_part(signal.part)
 

@@ -9,6 +9,19 @@ import typer
 
 from mainstem.cli.options import Debug, DryRun, Output, Stream, Url
 
+File = Annotated[str | None, typer.Argument(metavar="[FILE|-]", help="One JSON a line (ndjson); - or nothing: stdin.")]
+Data = Annotated[str | None, typer.Option("--data", "-d", metavar="JSON", help="Publish this one event.")]
+Events = Annotated[bool, typer.Option("--events", help="Lines are whole events, as tail -o ndjson prints them.")]
+Type = Annotated[str, typer.Option("--type", "-t", help="Type of the events.")]
+Source = Annotated[str, typer.Option("--source", help="Source of the events.")]
+Key = Annotated[str | None, typer.Option("--key", "-k", help="Key of all events.")]
+KeyField = Annotated[
+    str, typer.Option("--key-field", metavar="FIELD", help="Field of the data that is the key: symbol, or user.id.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on behind the last acknowledged line; kept in .FILE.mainstem-position.")
+]
+
 
 def add(app: typer.Typer) -> None:
     """Register the command."""
@@ -17,22 +30,14 @@ def add(app: typer.Typer) -> None:
 
 def publish(
     stream: Stream,
-    file: Annotated[
-        str | None, typer.Argument(metavar="[FILE|-]", help="One JSON a line (ndjson); - or nothing: stdin.")
-    ] = None,
-    data: Annotated[str | None, typer.Option("--data", "-d", metavar="JSON", help="Publish this one event.")] = None,
-    events: Annotated[
-        bool, typer.Option("--events", help="Lines are whole events, as tail -o ndjson prints them.")
-    ] = False,
-    type: Annotated[str, typer.Option("--type", "-t", help="Type of the events.")] = "",
-    source: Annotated[str, typer.Option("--source", help="Source of the events.")] = "",
-    key: Annotated[str | None, typer.Option("--key", "-k", help="Key of all events.")] = None,
-    key_field: Annotated[
-        str, typer.Option("--key-field", metavar="FIELD", help="Field of the data that is the key: symbol, or user.id.")
-    ] = "",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on behind the last acknowledged line; kept in .FILE.mainstem-position.")
-    ] = False,
+    file: File = None,
+    data: Data = None,
+    events: Events = False,
+    type: Type = "",
+    source: Source = "",
+    key: Key = None,
+    key_field: KeyField = "",
+    resume: Resume = False,
     dry_run: DryRun = False,
     url: Url = None,
     output: Output = "table",
@@ -53,17 +58,11 @@ def publish(
     from mainstem.cli.connecting import execute
     from mainstem.cli.publishing import Request
     from mainstem.cli.publishing import publish as work
-    from mainstem.errors import ConfigError
 
-    if data is not None and (file is not None or events or resume):
-        raise ConfigError("--data is one event's data: it goes neither with FILE nor with --events or --resume.")
-    if key is not None and key_field:
-        raise ConfigError("--key and --key-field both choose the key: keep one of them.")
     path = None if file in (None, "-") else Path(str(file))
-    if resume and path is None:
-        raise ConfigError("--resume needs a FILE: stdin has no position to go on from.")
     request = Request(
         stream=stream, url=url, output=output, file=path, data=data, events=events, type=type, source=source, key=key,
         key_field=key_field, resume=resume, dry_run=dry_run,
     )  # fmt: skip
+    request.check(piped=file == "-")
     raise typer.Exit(execute(work(request)))

@@ -8,6 +8,26 @@ import typer
 
 from mainstem.cli.options import Debug, Url
 
+Streams = Annotated[list[str], typer.Argument(metavar="STREAM|PATTERN...", help="Names, or patterns with * and ?.")]
+Follow = Annotated[bool, typer.Option("--follow/--no-follow", "-f/-F", help="Wait for new events, or end.")]
+From = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="PLACE",
+        help="beginning, end, 2h, a time (2026-01-31T09:30:00Z) or a position. Default: end when following, "
+        "else beginning.",
+    ),
+]
+Limit = Annotated[int | None, typer.Option("--limit", "-n", help="End after so many events.")]
+Types = Annotated[list[str] | None, typer.Option("--type", "-t", help="Only this type (pattern; may be repeated).")]
+Keys = Annotated[list[str] | None, typer.Option("--key", "-k", help="Only this key (pattern; may be repeated).")]
+Where = Annotated[str, typer.Option("--where", "-w", metavar="CONDITION", help="Only where this holds.")]
+Layout = Annotated[
+    Literal["auto", "table", "json", "ndjson"],
+    typer.Option("--output", "-o", help="auto: a table on a terminal, else one JSON object a line."),
+]
+
 
 def add(app: typer.Typer) -> None:
     """Register the command."""
@@ -15,30 +35,15 @@ def add(app: typer.Typer) -> None:
 
 
 def tail(
-    streams: Annotated[list[str], typer.Argument(metavar="STREAM|PATTERN...", help="Names, or patterns with * and ?.")],
-    follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f/-F", help="Wait for new events, or end.")] = True,
-    start: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            metavar="PLACE",
-            help="beginning, end, 2h, a time (2026-01-31T09:30:00Z) or a position. Default: end when following, "
-            "else beginning.",
-        ),
-    ] = "",
-    limit: Annotated[int | None, typer.Option("--limit", "-n", help="End after so many events.")] = None,
-    type: Annotated[
-        list[str] | None, typer.Option("--type", "-t", help="Only this type (pattern; may be repeated).")
-    ] = None,
-    key: Annotated[
-        list[str] | None, typer.Option("--key", "-k", help="Only this key (pattern; may be repeated).")
-    ] = None,
-    where: Annotated[str, typer.Option("--where", "-w", metavar="CONDITION", help="Only where this holds.")] = "",
+    streams: Streams,
+    follow: Follow = True,
+    start: From = "",
+    limit: Limit = None,
+    type: Types = None,
+    key: Keys = None,
+    where: Where = "",
     url: Url = None,
-    output: Annotated[
-        Literal["auto", "table", "json", "ndjson"],
-        typer.Option("--output", "-o", help="auto: a table on a terminal, else one JSON object a line."),
-    ] = "auto",
+    output: Layout = "auto",
     debug: Debug = False,
 ) -> None:
     """Show events as they arrive, filtered; disturbs no group.
