@@ -178,7 +178,7 @@ class Intake:
             self.buffered -= page.left
         return pages
 
-    def read(self) -> None:
+    def read(self, *, at_once: bool = False) -> None:
         """Send the next read unless one is under way, or nothing more fits."""
         if self._reading is not None or self._linger is not None or self._resting or self._stopped or self._scheduled:
             return
@@ -187,6 +187,9 @@ class Intake:
         wire = self._link.live
         if wire is None or not self.client_id:
             self._connect()
+            return
+        if at_once:
+            self._send(wire)
             return
         # At the end of this turn of the loop: acknowledgements sent in it leave in the same write, before the read.
         self._scheduled = True
@@ -317,6 +320,8 @@ class Intake:
         if self._resting:
             return
         self._pace(count, reads)
+        if count * 2 >= sum(read.count * len(read.sources) for read in reads):
+            self.read(at_once=True)  # a backlog: the server reads on while we handle what came
         if count or self.signals:
             self._wake()
         if not count or self.buffered <= self._limit:
