@@ -5,8 +5,9 @@ The envelope: events to records and deliveries to events. Written once for all e
 from __future__ import annotations
 
 import time as clock
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -23,8 +24,16 @@ EVENT_LIMIT = 1 << 20  # bytes of one encoded event, unless the app says otherwi
 class Envelope(Generic[T]):
     """Packs and unpacks the events of one stream."""
 
-    def __init__(self, spec: StreamSpec, payload: Payload[T], source: str, limit: int = EVENT_LIMIT) -> None:
+    def __init__(
+        self,
+        spec: StreamSpec,
+        payload: Payload[T],
+        source: str,
+        limit: int = EVENT_LIMIT,
+        key: Callable[[T], str] | None = None,
+    ) -> None:
         self.spec = spec
+        self._key = key
         self.payload = payload
         self._encode = payload.encode
         self._decode = payload.decoder
@@ -51,7 +60,7 @@ class Envelope(Generic[T]):
             _name("type", type) if type else self._default_type(data),
             _name("source", source) if source else self._source,
             _stamp() if time is None else _time_bytes(time),
-            b"" if key is None else _text("key", key),
+            (b"" if self._key is None else self._key_of(value)) if key is None else _text("key", key),
             raw,
             b"" if metadata is NO_METADATA else _metadata_bytes(metadata),
         )
@@ -68,7 +77,7 @@ class Envelope(Generic[T]):
             _name("type", event.type) if event.type else self._default_type(event.data),
             _name("source", event.source) if event.source else self._source,
             _time_bytes(event.time),
-            b"" if event.key is None else _text("key", event.key),
+            (b"" if self._key is None else self._key_of(value)) if event.key is None else _text("key", event.key),
             raw,
             b"" if metadata is NO_METADATA else _metadata_bytes(metadata),
         )
@@ -106,6 +115,17 @@ class Envelope(Generic[T]):
             self.payload.decode(record.data)  # says so if it is the data
             raise DecodeError(f"the stored event at {position} has a malformed field: {error}.") from error
 
+    def _key_of(self, value: T) -> bytes:
+        assert self._key is not None
+        name = self.spec.name
+        try:
+            key = cast(object, self._key(value))
+        except Exception as error:
+            raise EventRejected(f"the key function of stream {name!r} failed on {value!r:.80}: {error!r}.") from error
+        if not isinstance(key, str) or not key:
+            raise EventRejected(f"the key function of stream {name!r} returned {key!r:.80}: return a non-empty text.")
+        return _text("key", key)
+
     def _check_size(self, record: Record) -> None:
         size = sum(map(len, (record.id, record.type, record.source, record.key, record.data, record.meta)))
         if size > self._limit:
@@ -133,11 +153,6 @@ class Envelope(Generic[T]):
             time = time.replace(tzinfo=UTC)
         self._last_time = (raw, time)
         return time
-
-
-def key_bytes(key: str) -> bytes:
-    """A key that a key function gave, encoded; raises `EventRejected`."""
-    return _text("key", key)
 
 
 def event_id(record: Record) -> str:

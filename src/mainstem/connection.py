@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from mainstem.codec import Envelope
@@ -41,15 +41,19 @@ class Opened(Generic[T]):
     connection: Connection
     spec: StreamSpec
     envelope: Envelope[T]
+    _parts: list[Part] = field(init=False, default_factory=list[Part])
+
+    def __post_init__(self) -> None:
+        self._parts.extend((self.spec.name, partition) for partition in self.spec.parts)
 
     def part_of(self, record: Record) -> Part:
         """The part a record belongs to: partition = crc32(key) mod N, on every engine that lets us choose."""
         partitions = self.spec.partitions
         if not partitions:
-            return (self.spec.name, 0)
+            return self._parts[0]
         if not record.key:
             raise EventRejected(
                 f"stream {self.spec.name!r} is keyed: give the event a key, publish(..., key=...), "
                 "or the stream a key function, app.stream(..., key=...)."
             )
-        return (self.spec.name, zlib.crc32(record.key) % partitions)
+        return self._parts[zlib.crc32(record.key) % partitions]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
+import msgspec.inspect
 
 from mainstem.errors import ConfigError, DecodeError, EventRejected
 
@@ -106,6 +107,7 @@ class Typed(Generic[T]):
     def __init__(self, of: Any) -> None:
         self.type: str | None = _type_expression(of)
         self._class = of if isinstance(of, type) and _is_record(of) else None
+        self._to_json = _encode if _may_hide_nan(of) else _to_json
         try:
             self.decoder: Callable[[bytes], T] = msgspec.json.Decoder(of).decode
         except TypeError as error:
@@ -115,15 +117,25 @@ class Typed(Generic[T]):
         known = data.__class__ is self._class
         if not known and self._class is not None and not isinstance(data, (self._class, Mapping)):
             raise EventRejected(f"this stream carries {self.type}, not {type(data).__name__}: {_short(data)}.")
-        raw = _encode(data)
         try:
+            raw = self._to_json(data)
             value = self.decoder(raw)
         except Exception as error:  # a __post_init__ is a stranger's code
-            raise EventRejected(f"data is not a valid {self.type}: {_first_line(error)}.") from error
+            raise self._refusal(data, error) from error
         return (cast(T, data) if known else value), raw
 
     def decode(self, raw: bytes) -> T:
         return _decoded(self.decoder, raw, self.type)
+
+    def _refusal(self, data: object, error: Exception) -> EventRejected:
+        """Say what is wrong with data that cannot be encoded, or would not be read back."""
+        if isinstance(error, EventRejected):
+            return error
+        try:
+            _encode(data)
+        except EventRejected as refused:
+            return refused
+        return EventRejected(f"data is not a valid {self.type}: {_first_line(error)}.")
 
 
 class Pydantic(Generic[T]):
@@ -181,6 +193,38 @@ def _refuse_non_finite(plain: object) -> None:
         raise EventRejected("data is nested too deeply for JSON: flatten it.") from error
     if where:
         raise EventRejected(f"{where} is NaN or infinite, which JSON cannot carry: send null or leave it out.")
+
+
+def _may_hide_nan(of: Any) -> bool:
+    """Whether null is valid where a float may stand: only then can a NaN, written as null, be read back unnoticed."""
+    try:
+        return _takes_null_for_float(msgspec.inspect.type_info(of), set())
+    except Exception:  # noqa: BLE001 - what cannot be looked into is checked event by event
+        return True
+
+
+def _takes_null_for_float(info: msgspec.inspect.Type, seen: set[Any]) -> bool:
+    kinds = msgspec.inspect
+    inner: tuple[msgspec.inspect.Type, ...] = ()
+    if isinstance(info, (kinds.StructType, kinds.DataclassType, kinds.TypedDictType, kinds.NamedTupleType)):
+        if info.cls in seen:
+            return False
+        seen.add(info.cls)
+        inner = tuple(field.type for field in info.fields)
+    elif isinstance(info, kinds.UnionType):
+        members = {type(member) for member in info.types}
+        if kinds.NoneType in members and kinds.FloatType in members:
+            return True
+        inner = info.types
+    elif isinstance(info, kinds.DictType):
+        inner = (info.key_type, info.value_type)
+    elif isinstance(info, kinds.TupleType):
+        inner = info.item_types
+    elif isinstance(info, kinds.CollectionType):
+        inner = (info.item_type,)
+    else:
+        return isinstance(info, (kinds.AnyType, kinds.CustomType, kinds.RawType, kinds.ExtType))
+    return any(_takes_null_for_float(each, seen) for each in inner)
 
 
 def _non_finite(value: Any, path: str) -> str:

@@ -12,10 +12,10 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from mainstem.codec import Envelope, key_bytes
+from mainstem.codec import Envelope
 from mainstem.connection import Connection, Home, Opened
 from mainstem.consumption import Consumption
-from mainstem.engine import Published, Record, StreamInfo, StreamSpec
+from mainstem.engine import Published, StreamInfo, StreamSpec
 from mainstem.errors import ConfigError, EventRejected, MainstemError
 from mainstem.event import NO_METADATA, Metadata, StreamEvent
 from mainstem.payload import Payload, payload_of
@@ -77,13 +77,11 @@ class EventStream(Generic[T]):
             event = cast("StreamEvent[T]", data)
             if id or time or type or source or key or metadata is not NO_METADATA:
                 raise EventRejected("a StreamEvent brings its own attributes: set them on the event instead.")
-            value, record = opened.envelope.pack_event(event)
+            _, record = opened.envelope.pack_event(event)
         else:
-            value, record = opened.envelope.pack(
+            _, record = opened.envelope.pack(
                 data, id=id, time=time, type=type, source=source, key=key, metadata=metadata
             )
-        if self._key is not None and not record.key:
-            record = self._with_key(record, value)
         part = opened.part_of(record)
         position = await opened.connection.publisher.publish(part, record)
         return f"{part[1]}:{position}" if opened.spec.partitions else position
@@ -143,7 +141,7 @@ class EventStream(Generic[T]):
         payload = (
             cast("Payload[T]", payload_of(bytes)) if self._of is None and stored.type == "bytes" else self._payload
         )
-        envelope = Envelope(stored, payload, connection.source, connection.event_limit)
+        envelope = Envelope(stored, payload, connection.source, connection.event_limit, self._key)
         self._opened = Opened(connection, stored, envelope)
         return self._opened
 
@@ -156,27 +154,10 @@ class EventStream(Generic[T]):
         """Encode one event for the part it belongs to; raises `EventRejected`."""
         envelope = opened.envelope
         if isinstance(data, StreamEvent):
-            value, record = envelope.pack_event(cast("StreamEvent[T]", data))
+            _, record = envelope.pack_event(cast("StreamEvent[T]", data))
         else:
-            value, record = envelope.pack(data)
-        if self._key is not None and not record.key:
-            record = self._with_key(record, value)
+            _, record = envelope.pack(data)
         return (opened.part_of(record), record)
-
-    def _with_key(self, record: Record, value: T) -> Record:
-        assert self._key is not None
-        try:
-            key = cast(object, self._key(value))
-        except Exception as error:
-            raise EventRejected(
-                f"the key function of stream {self.name!r} failed on {value!r:.80}: {error!r}."
-            ) from error
-        if not isinstance(key, str) or not key:
-            raise EventRejected(
-                f"the key function of stream {self.name!r} returned {key!r:.80}: return a non-empty text."
-            )
-        raw = key_bytes(key)
-        return Record(record.id, record.type, record.source, record.time, raw, record.data, record.meta, record.extra)
 
 
 class _Slices(Generic[T]):

@@ -27,6 +27,17 @@ _log = logging.getLogger("mainstem")
 REPORT = 0.5  # seconds between reports of what was handled
 
 
+class Tally:
+    """Attempts since the last report, and the seconds spent in them."""
+
+    __slots__ = ("failed", "handled", "seconds")
+
+    def __init__(self) -> None:
+        self.handled = 0
+        self.failed = 0
+        self.seconds = 0.0
+
+
 class Intake:
     """Makes jobs, gives events up, keeps count."""
 
@@ -35,7 +46,7 @@ class Intake:
         self._sub = session.subscription
         self._settler = settler
         self._hooks = hooks
-        self._tallies: dict[str, list[float]] = {}  # handled, failed, seconds
+        self._tallies: dict[str, Tally] = {}
 
     def jobs(self, deliveries: list[Delivery]) -> list[Job]:
         """Decode; what must not be run is given up instead."""
@@ -79,14 +90,19 @@ class Intake:
             if job.failures:
                 self._settler.add(Back(job.delivery, 0.0, job.failures))
 
-    def note(self, stream: str, handled: int, failed: int, seconds: float) -> None:
-        """Count attempts; told to hooks and engine by `report`."""
+    def tally(self, stream: str) -> Tally:
+        """What is counted for a stream until the next report."""
         tally = self._tallies.get(stream)
         if tally is None:
-            tally = self._tallies[stream] = [0, 0, 0.0]
-        tally[0] += handled
-        tally[1] += failed
-        tally[2] += seconds
+            tally = self._tallies[stream] = Tally()
+        return tally
+
+    def note(self, stream: str, handled: int, failed: int, seconds: float) -> None:
+        """Count attempts; told to hooks and engine by `report`."""
+        tally = self.tally(stream)
+        tally.handled += handled
+        tally.failed += failed
+        tally.seconds += seconds
 
     async def report(self) -> None:
         """Until cancelled: tell hooks and engine what was handled."""
@@ -97,10 +113,10 @@ class Intake:
     def tell(self) -> None:
         """Report what was handled since the last time."""
         tallies, self._tallies = self._tallies, {}
-        for stream, (handled, failed, seconds) in tallies.items():
-            self._session.count(stream, int(handled), int(failed))
+        for stream, tally in tallies.items():
+            self._session.count(stream, tally.handled, tally.failed)
             self._hooks.handled(
-                HandleDetail(stream, self._sub.group, self._sub.name, int(handled), int(failed), seconds)
+                HandleDetail(stream, self._sub.group, self._sub.name, tally.handled, tally.failed, tally.seconds)
             )
 
     def _give_up(self, delivery: Delivery, error: BaseException | None, reason: str, attempts: int) -> None:

@@ -32,7 +32,7 @@ class Lanes:
 
     def __init__(self) -> None:
         self.ready: deque[Job] = deque()
-        self._waiting: dict[LaneKey, deque[Job]] = {}
+        self._waiting: dict[LaneKey, deque[Job] | None] = {}  # of busy keys; None: nobody waits
 
     def add(self, job: Job) -> None:
         """Take a new job in; it is ready at once unless its key is busy."""
@@ -40,10 +40,13 @@ class Lanes:
         if lane is None:
             self.ready.append(job)
             return
-        waiting = self._waiting.get(lane)
-        if waiting is None:
-            self._waiting[lane] = deque()
+        if lane not in self._waiting:
+            self._waiting[lane] = None
             self.ready.append(job)
+            return
+        waiting = self._waiting[lane]
+        if waiting is None:
+            self._waiting[lane] = deque((job,))
         else:
             waiting.append(job)
 
@@ -56,11 +59,10 @@ class Lanes:
         lane = job.lane
         if lane is None or job.dropped:
             return
-        waiting = self._waiting.get(lane)
+        waiting = self._waiting.pop(lane, None)
         if waiting:
             self.ready.append(waiting.popleft())
-        else:
-            self._waiting.pop(lane, None)
+            self._waiting[lane] = waiting or None
 
     def drop(self, part: Part, positions: frozenset[str] = frozenset()) -> list[Job]:
         """Forget the jobs of a part that are not running (all, or those at `positions` of a queue); returns them."""
@@ -72,14 +74,14 @@ class Lanes:
         self.ready = deque(job for job in self.ready if not gone(job))
         if not positions:
             for lane in [lane for lane in self._waiting if lane[0] == part]:
-                dropped += self._waiting.pop(lane)
+                dropped += self._waiting.pop(lane) or ()
         for job in dropped:
             job.dropped = True
         return dropped
 
     def clear(self) -> list[Job]:
         """Forget everything that is not running; returns it."""
-        dropped = list(self.ready) + [job for waiting in self._waiting.values() for job in waiting]
+        dropped = list(self.ready) + [job for waiting in self._waiting.values() for job in waiting or ()]
         self.ready.clear()
         self._waiting.clear()
         for job in dropped:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from time import perf_counter
 from typing import Any
 
 from mainstem.engine import Back, Done, Lost, Part, Revoking
@@ -95,22 +96,21 @@ class Worker:
     async def _run_jobs(self) -> None:
         task = asyncio.current_task()
         assert task is not None
-        lanes = self._lanes
-        breath = BREATH
+        lanes, running, breath = self._lanes, self._running, BREATH
         while True:
             if not lanes.ready:
                 self._settler.kick()
                 await self._work_to_do()
                 continue
             job = lanes.ready.popleft()
-            self._running[task] = job
+            running[task] = job
             try:
                 await self._attempt(job)
             except asyncio.CancelledError:
                 if self._ending or not job.dropped:
                     raise
             finally:
-                del self._running[task]
+                del running[task]
                 while job.dropped and not self._ending and task.cancelling():
                     task.uncancel()  # also where the handler swallowed the cancellation
             breath -= 1
@@ -119,22 +119,21 @@ class Worker:
                 await asyncio.sleep(0)
 
     async def _attempt(self, job: Job) -> None:
-        stream = job.delivery.part[0]
-        begun = time.perf_counter()
+        direct, event = self._direct, job.event
+        begun = perf_counter()
         try:
-            direct = self._direct
-            result = await (
-                direct(job.event) if direct is not None else self._calls.call(job.event, lambda: job.dropped)
-            )
+            result = await (direct(event) if direct is not None else self._calls.call(event, lambda: job.dropped))
         except Skip:
             result = None
         except (Exception, SystemExit, asyncio.CancelledError) as error:  # a handler is a stranger's code
             if cancelled_from_outside(error):
                 raise
-            self._intake.note(stream, 0, 1, time.perf_counter() - begun)
+            self._intake.note(event.stream, 0, 1, perf_counter() - begun)
             self._failed(job, error)
             return
-        self._intake.note(stream, 1, 0, time.perf_counter() - begun)
+        tally = self._intake.tally(event.stream)
+        tally.handled += 1
+        tally.seconds += perf_counter() - begun
         if result is not None and self._sub.to is not None and not await self._emit(job, result):
             return
         if not job.dropped:

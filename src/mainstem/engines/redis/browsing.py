@@ -8,11 +8,12 @@ again once the server has answered.
 from __future__ import annotations
 
 import asyncio
+from itertools import repeat
 from typing import Literal, cast
 
 from mainstem.engine import Cursor, Delivery, Page, StreamSpec
 from mainstem.engines.redis.holds import Entry
-from mainstem.engines.redis.layout import delivery_of, log_key
+from mainstem.engines.redis.layout import deliveries_of, log_key
 from mainstem.engines.redis.link import Link
 from mainstem.engines.redis.replies import checked, data, items, pairs
 from mainstem.engines.redis.server import Server, lost
@@ -99,7 +100,7 @@ def _page(spec: StreamSpec, cursor: Cursor, reply: Reply, limit: int) -> Page:
     for each in items(reply):
         log, entries = items(each)
         part = (spec.name, parts[data(log)])
-        found += [delivery_of(part, entry[0], entry[1], None, None) for entry in cast("list[Entry]", items(entries))]
+        found += deliveries_of(part, cast("list[Entry]", items(entries)), None, repeat(None))
     if len(spec.parts) > 1:
         found.sort(key=lambda delivery: delivery.recorded_ms)  # stable: the order of each partition stays
     found = found[:limit]

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import cast
 
 from mainstem.engine import Delivery, Part, StreamSpec
-from mainstem.engines.redis.layout import delivery_of, group_key, log_key
+from mainstem.engines.redis.layout import deliveries_of, delivery_of, group_key, log_key
 from mainstem.engines.redis.replies import items
 from mainstem.engines.redis.wire import Reply
 
@@ -75,7 +76,7 @@ class Page:
         if len(hold.open) < len(self.entries) - first:
             entries = [entry for entry in entries if entry[0] in hold.open]
         if self.deliveries is None and not hold.source.restored:
-            return [delivery_of(part, entry[0], entry[1], 1, hold) for entry in entries]
+            return deliveries_of(part, entries, 1, repeat(hold))
         counts = self.deliveries or [1] * len(self.entries)
         known = {entry[0]: count for entry, count in zip(self.entries, counts, strict=True)}
         return [_delivery(hold, entry, known[entry[0]]) for entry in entries]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
+from typing import cast
 
 import msgspec
 
@@ -15,7 +17,7 @@ from mainstem.acks import Acks
 from mainstem.engine import Back, Dead, Delivery, Gap, Part, StreamSpec
 from mainstem.engines.redis.keyed_codec import LogFacts, before, pack_runs, pack_tries, unpack_runs, unpack_tries
 from mainstem.engines.redis.keyed_ledger import Ledger
-from mainstem.engines.redis.layout import delivery_of, group_key, log_key
+from mainstem.engines.redis.layout import deliveries_of, delivery_of, group_key, log_key
 from mainstem.engines.redis.replies import data, integer, items
 from mainstem.engines.redis.wire import Reply
 
@@ -116,10 +118,8 @@ class Owned:
         Returns how many bytes of data they carry.
         """
         part = self.part
-        page = [
-            delivery_of(part, entry[0], entry[1], 1, ordinal)  # type: ignore[arg-type]
-            for ordinal, entry in enumerate(entries, self.acks.issued)
-        ]
+        read = cast("Sequence[tuple[bytes, Sequence[bytes]]]", entries)
+        page = deliveries_of(part, read, 1, count(self.acks.issued))
         self.acks.deliver([delivery.position for delivery in page])
         self.position = page[-1].position
         if self.ledger.runs or self._tries or self._blamed:

@@ -19,7 +19,7 @@ leave fields out, reorder them, or add their own.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mainstem.engine import Delivery, Part, Record, StreamSpec
 
@@ -58,16 +58,33 @@ def trim_clause(spec: StreamSpec, now: float) -> bytes:
     return b""
 
 
+class Names:
+    """Type, source and time of records, packed. They come in runs of the same objects: compared by identity."""
+
+    __slots__ = ("packed", "source", "time", "type")
+
+    def __init__(self) -> None:
+        self.time: bytes | None = None
+        self.type: bytes | None = None
+        self.source: bytes | None = None
+        self.packed = b""
+
+    def renew(self, record: Record) -> None:
+        """Pack those of this record."""
+        self.time, self.type, self.source = record.time, record.type, record.source
+        names = _arguments(b"type", record.type, b"source", record.source, b"time", record.time, b"key")
+        self.packed = b"\r\n" + names
+
+
 class Packer:
     """Packs records of one part as XADD commands; the constant head is kept, its trim clause renewed each second."""
 
-    def __init__(self, spec: StreamSpec, partition: int) -> None:
+    def __init__(self, spec: StreamSpec, partition: int, names: Names) -> None:
         self._spec = spec
+        self._names = names  # shared by all parts
         self._key = log_key(spec, partition)
         self._until = 0.0
         self._head = b""
-        self._last: tuple[bytes | None, bytes | None, bytes | None] = (None, None, None)
-        self._middle = b""
 
     def pack(self, record: Record, now: float, out: list[bytes]) -> int:
         """Append one XADD in RESP to `out`, in pieces; returns about how many bytes. `now`: Unix seconds."""
@@ -75,16 +92,16 @@ class Packer:
             self._renew(now)
         if record.extra:
             return self._pack_foreign(record, now, out)
-        last = self._last
-        if record.time is not last[0] or record.type is not last[1] or record.source is not last[2]:
-            self._renew_middle(record)
+        names = self._names
+        if record.time is not names.time or record.type is not names.type or record.source is not names.source:
+            names.renew(record)
         entry_id, key, data, meta = record.id, record.key, record.data, record.meta
         size = len(data)
         out += (
             self._head,
             _LENGTHS[len(entry_id)] if len(entry_id) < _KEPT else _length(entry_id),
             entry_id,
-            self._middle,
+            names.packed,
             _LENGTHS[len(key)] if len(key) < _KEPT else _length(key),
             key,
             _DATA,
@@ -112,12 +129,6 @@ class Packer:
         self._head = b"*%d\r\n%b%b%b" % (count, _arguments(b"XADD", self._key), trim, _arguments(b"*", b"id"))
         self._until = now + 1.0
 
-    def _renew_middle(self, record: Record) -> None:
-        """Type, source and time come in runs: the objects are the same, so they are compared by identity."""
-        self._last = (record.time, record.type, record.source)
-        names = _arguments(b"type", record.type, b"source", record.source, b"time", record.time, b"key")
-        self._middle = b"\r\n" + names
-
 
 def record_fields(record: Record) -> list[bytes]:
     """The fields of an entry, flat, for commands that are not on the hot path."""
@@ -128,13 +139,28 @@ def record_fields(record: Record) -> list[bytes]:
 
 def delivery_of(part: Part, entry_id: bytes, fields: Sequence[bytes], deliveries: int | None, tag: object) -> Delivery:
     """Read an entry; whatever a foreign writer left out is empty, whatever it added is kept in `extra`."""
-    position = entry_id.decode()
-    if len(fields) == _WIDTH and fields[0] == b"id" and fields[10] == b"data" and fields[12] == b"meta":
-        _, i, _, t, _, s, _, w, _, k, _, d, _, m = fields
-        record = Record(i, t, s, w, k, d, m)
-    else:
-        record = _foreign(fields)
-    return Delivery(part, position, record, int(position[: position.index("-")]), deliveries, tag)
+    return deliveries_of(part, ((entry_id, fields),), deliveries, (tag,))[0]
+
+
+def deliveries_of(
+    part: Part, entries: Iterable[tuple[bytes, Sequence[bytes]]], deliveries: int | None, tags: Iterable[object]
+) -> list[Delivery]:
+    """Read entries as XREADGROUP and XREAD answer them, each with its tag."""
+    found: list[Delivery] = []
+    last, recorded_ms = "", 0
+    for (entry_id, f), tag in zip(entries, tags, strict=False):
+        position = entry_id.decode()
+        ms = position[:13]
+        if ms != last:  # many entries share a millisecond
+            recorded_ms = int(position[: position.index("-")])
+            last = ms if len(position) > 13 and position[13] == "-" else ""
+        if len(f) == _WIDTH and f[0] == b"id" and f[10] == b"data" and f[12] == b"meta":
+            _, i, _, t, _, s, _, w, _, k, _, d, _, m = f
+            record = Record(i, t, s, w, k, d, m)
+        else:
+            record = _foreign(f)
+        found.append(Delivery(part, position, record, recorded_ms, deliveries, tag))
+    return found
 
 
 def _foreign(fields: Sequence[bytes]) -> Record:

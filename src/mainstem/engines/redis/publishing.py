@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from mainstem.engine import Part, Published, Record, StreamSpec
 from mainstem.engines.redis.group_scripts import APPEND
-from mainstem.engines.redis.layout import Packer, clock, log_key, record_fields, trim_clause
+from mainstem.engines.redis.layout import Names, Packer, clock, log_key, record_fields, trim_clause
 from mainstem.engines.redis.replies import data, items, translate
 from mainstem.engines.redis.scripts import is_unknown
 from mainstem.engines.redis.server import Server, lost
@@ -35,6 +35,7 @@ class Publishing:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._packers: dict[Part, tuple[StreamSpec, Packer]] = {}
+        self._names = Names()
 
     async def publish(self, records: Sequence[Item], wait: float) -> list[Published]:
         """Store in order; an outcome for each, known within about ``wait`` seconds."""
@@ -109,7 +110,7 @@ class Publishing:
     def _packer(self, spec: StreamSpec, part: Part) -> Packer:
         known = self._packers.get(part)
         if known is None or known[0] is not spec:
-            known = self._packers[part] = (spec, Packer(spec, part[1]))
+            known = self._packers[part] = (spec, Packer(spec, part[1], self._names))
         return known[1]
 
     async def _capped(
