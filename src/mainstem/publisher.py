@@ -21,7 +21,8 @@ from mainstem.hooks import Hooks, PublishDetail
 
 Item = tuple[Part, Record]
 
-FLIGHTS = 3  # writes in the air at once
+FLIGHTS = 8  # writes in the air at once
+FLIGHT = 128  # events of one: small enough that the next are encoded while the server stores these
 EVENTS_HELD = 20_000  # accepted and not yet answered
 BYTES_HELD = 32 << 20
 SLICE = 500  # events of one explicit batch that leave together
@@ -50,19 +51,30 @@ class Publisher:
 
         Cancelling the caller does not take the record back: it may still be stored.
         """
-        if self._events >= EVENTS_HELD or self._bytes >= BYTES_HELD or self._queue:
+        future = self.offer(part, record)
+        if future is None:
             await self._room(record)
+            future = self._accept(part, record)
+        return await future
+
+    def offer(self, part: Part, record: Record) -> asyncio.Future[str] | None:
+        """Take one record if there is room for it now: a future of its position, for hot paths; else None."""
+        if self._events >= EVENTS_HELD or self._bytes >= BYTES_HELD or self._queue:
+            return None
+        return self._accept(part, record)
+
+    def _accept(self, part: Part, record: Record) -> asyncio.Future[str]:
         future: asyncio.Future[str] = self._loop.create_future()
         if not self._items:
             self._since = time.monotonic()
         self._items.append((part, record))
         self._futures.append(future)
         self._events += 1
-        self._bytes += _size(record)
+        self._bytes += len(record.data) + len(record.meta) + len(record.key) + _ENVELOPE
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._depart)
-        return await future
+        return future
 
     async def publish_batch(self, slices: Iterable[Sequence[Item]]) -> list[Published]:
         """Store slices of records in order; an outcome for each record. Two slices are in the air at once.
@@ -139,14 +151,13 @@ class Publisher:
 
     def _depart(self) -> None:
         self._scheduled = False
-        if not self._items or len(self._flights) >= FLIGHTS:
-            return
-        items, futures = self._items, self._futures
-        self._items, self._futures = [], []
         until = self._since + self._deadline
-        flight = self._loop.create_task(self._fly(items, futures, until), name="mainstem-publish")
-        self._flights.add(flight)
-        flight.add_done_callback(self._landed)
+        while self._items and len(self._flights) < FLIGHTS:
+            items, self._items = self._items[:FLIGHT], self._items[FLIGHT:]
+            futures, self._futures = self._futures[:FLIGHT], self._futures[FLIGHT:]
+            flight = self._loop.create_task(self._fly(items, futures, until), name="mainstem-publish")
+            self._flights.add(flight)
+            flight.add_done_callback(self._landed)
 
     def _landed(self, flight: asyncio.Task[None]) -> None:
         self._flights.discard(flight)

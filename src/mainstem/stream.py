@@ -83,7 +83,9 @@ class EventStream(Generic[T]):
                 data, id=id, time=time, type=type, source=source, key=key, metadata=metadata
             )
         part = opened.part_of(record)
-        position = await opened.connection.publisher.publish(part, record)
+        publisher = opened.connection.publisher
+        future = publisher.offer(part, record)
+        position = await (future if future is not None else publisher.publish(part, record))
         return f"{part[1]}:{position}" if opened.spec.partitions else position
 
     async def publish_batch(self, data: Iterable[T | StreamEvent[T]]) -> list[str]:
