@@ -15,7 +15,7 @@ class Flow:
     """Decides the window from what was finished."""
 
     def __init__(self, concurrency: int) -> None:
-        self._floor = max(8, 2 * concurrency)
+        self._floor = 2 * concurrency  # a slow worker must not hold what others could handle
         self._rate = 0.0
         self._finished = 0
         self._since = 0.0
