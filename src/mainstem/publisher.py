@@ -29,6 +29,17 @@ SLICE = 500  # events of one explicit batch that leave together
 _ENVELOPE = 128  # bytes that a record takes besides its data
 
 
+class _Load:
+    """What one flight takes; `since` is when its first event was accepted."""
+
+    __slots__ = ("futures", "items", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.items: list[Item] = []
+        self.futures: list[asyncio.Future[str]] = []
+
+
 class Publisher:
     """Sends records through one engine. Safe to use from many tasks of one loop."""
 
@@ -36,11 +47,9 @@ class Publisher:
         self._engine = engine
         self._hooks = hooks
         self._deadline = deadline
-        self._items: list[Item] = []
-        self._futures: list[asyncio.Future[str]] = []
+        self._loads: deque[_Load] = deque()  # what the next flights take, the first to leave first
         self._flights: set[asyncio.Task[None]] = set()
         self._scheduled = False
-        self._since = 0.0  # when the first of `_items` was accepted
         self._events = 0
         self._bytes = 0
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -65,10 +74,12 @@ class Publisher:
 
     def _accept(self, part: Part, record: Record) -> asyncio.Future[str]:
         future: asyncio.Future[str] = self._loop.create_future()
-        if not self._items:
-            self._since = time.monotonic()
-        self._items.append((part, record))
-        self._futures.append(future)
+        loads = self._loads
+        if not loads or len(loads[-1].items) == FLIGHT:
+            loads.append(_Load(time.monotonic()))
+        load = loads[-1]
+        load.items.append((part, record))
+        load.futures.append(future)
         self._events += 1
         self._bytes += len(record.data) + len(record.meta) + len(record.key) + _ENVELOPE
         if not self._scheduled:
@@ -138,31 +149,37 @@ class Publisher:
 
     async def close(self) -> None:
         """Wait for everything accepted to be answered."""
-        while self._items or self._flights:
+        while self._loads or self._flights:
             if self._flights:
                 await asyncio.wait(self._flights)
             else:
                 await asyncio.sleep(0)
 
     def abort(self) -> None:
-        """Drop what is in the air; its callers get `OutcomeUnknown`."""
+        """Drop what is in the air, whose callers get `OutcomeUnknown`, and what waits, which was never sent."""
+        loads, self._loads = self._loads, deque()
+        for load in loads:
+            self._events -= len(load.items)
+            self._bytes -= sum(_size(record) for _, record in load.items)
+            for future, (_, record) in zip(load.futures, load.items, strict=True):
+                if not future.done():
+                    future.set_exception(Unavailable(f"event {event_id(record)} was not sent: the app was cut off."))
         for flight in self._flights:
             flight.cancel()
 
     def _depart(self) -> None:
         self._scheduled = False
-        until = self._since + self._deadline
-        while self._items and len(self._flights) < FLIGHTS:
-            items, self._items = self._items[:FLIGHT], self._items[FLIGHT:]
-            futures, self._futures = self._futures[:FLIGHT], self._futures[FLIGHT:]
-            flight = self._loop.create_task(self._fly(items, futures, until), name="mainstem-publish")
+        while self._loads and len(self._flights) < FLIGHTS:
+            load = self._loads.popleft()
+            until = load.since + self._deadline
+            flight = self._loop.create_task(self._fly(load.items, load.futures, until), name="mainstem-publish")
             self._flights.add(flight)
             flight.add_done_callback(self._landed)
 
     def _landed(self, flight: asyncio.Task[None]) -> None:
         self._flights.discard(flight)
         self._wake_next()
-        if self._items and not self._scheduled:
+        if self._loads and not self._scheduled:
             self._depart()
 
     async def _fly(self, items: list[Item], futures: list[asyncio.Future[str]], until: float) -> None:

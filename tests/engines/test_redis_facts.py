@@ -226,7 +226,7 @@ async def test_what_is_returned_comes_again_in_time_and_counted_right(lab: Lab, 
     await lab.publish(spec, "a", "b", "c")
     a, b, c = await reader.get(3)
     began = time.monotonic()
-    items = [Back(a, 0.0, counted=False), Back(b, 0.2, counted=True), Back(c, 1.0, counted=True)]
+    items = [Back(a, 0.0, attempts=0), Back(b, 0.2, attempts=1), Back(c, 1.0, attempts=1)]
     assert await reader.member.settle(items) == []
     came: dict[str, tuple[float, int | None]] = {}
     while len(came) < 3:

@@ -203,14 +203,14 @@ async def test_what_is_given_back_comes_again_and_its_attempts_outlive_the_owner
     member = await lab.join("a", spec, GROUP)
     (one, two, three), _ = await collect(member, 3)
     began = time.monotonic()
-    await member.settle([Back(two, after=0.3, counted=True), Done(three)])
+    await member.settle([Back(two, after=0.3, attempts=1), Done(three)])
     ((again,), _) = await collect(member, 1)
     assert time.monotonic() - began >= 0.3
     assert (again.position, again.deliveries) == (two.position, 2)
-    await member.settle([Back(again, counted=False)])
+    await member.settle([Back(again, attempts=0)])
     ((again,), _) = await collect(member, 1)
     assert again.deliveries == 2
-    await member.settle([Back(again, after=60, counted=True), Done(one)])
+    await member.settle([Back(again, after=60, attempts=1), Done(one)])
     await wait_until(lambda: state(lab.client, spec, 0).get("try") == f"{two.position}=2")
     await member.leave()
     other = await lab.join("b", spec, GROUP)
@@ -237,7 +237,7 @@ async def test_a_dead_letter_is_stored_with_its_acknowledgement_and_can_be_resto
     lab.client.xadd(group_key(spec, 0, "g", "again"), fields)
     ((again,), _) = await collect(member, 1)
     assert (again.position, again.record, again.deliveries) == (two.position, two.record, 1)
-    await member.settle([Back(again, counted=True)])
+    await member.settle([Back(again, attempts=1)])
     ((again,), _) = await collect(member, 1)
     assert again.deliveries == 2
     await member.settle([Done(again)])

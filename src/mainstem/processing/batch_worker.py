@@ -99,6 +99,7 @@ class BatchWorker:
                 fresh.append(job)
             else:
                 await self._alone(job)
+        fresh = [job for job in fresh if not job.dropped]
         if fresh:
             await self._together(fresh)
 
@@ -162,12 +163,20 @@ class BatchWorker:
             job.dropped = True  # nothing more is to be done about it here
             return False
         if self._stopping:
-            self._intake.give_back([job])
-            job.dropped = True
+            self._release(job)
             return False
         self._settler.kick()
         await asyncio.sleep(pause)
         return True
+
+    def _release(self, job: Job) -> None:
+        """Give it back, and with it what is behind it of its key: that must not be handled before it."""
+        lane = job.lane
+        mates = [] if lane is None else [other for other in self._current if other.lane == lane and not other.dropped]
+        released = mates or [job]
+        self._intake.give_back(released)
+        for each in released:
+            each.dropped = True
 
     def _done(self, jobs: list[Job]) -> None:
         self._settler.add_all([Done(job.delivery) for job in jobs if not job.dropped])

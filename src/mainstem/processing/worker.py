@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from mainstem.engine import Back, Done, Lost, Part, Revoking
-from mainstem.errors import MainstemError, OutcomeUnknown, Unavailable
+from mainstem.errors import OutcomeUnknown, Unavailable
 from mainstem.hooks import Hooks
 from mainstem.processing.flow import READ, Flow
 from mainstem.processing.handling import Calls
@@ -143,15 +143,14 @@ class Worker:
     async def _emit(self, job: Job, result: Any) -> bool:
         """Publish the handler's result before the input is acknowledged; waits for a server that is away."""
         assert self._sub.to is not None
-        output = output_of(job.event, result, self._sub.group, self._sub.name)
         while not job.dropped:
             try:
-                await self._sub.to.publish(output)
+                await self._sub.to.publish(output_of(job.event, result, self._sub.group, self._sub.name))
                 return True
             except (Unavailable, OutcomeUnknown) as error:  # same id: a reader can recognise a repeat
                 _log.warning("%s cannot publish its result yet: %s", self._sub.name, error)
                 await asyncio.sleep(0.2)
-            except MainstemError as error:
+            except Exception as error:  # noqa: BLE001 - the result is a stranger's data
                 self._failed(job, error)
                 return False
         return False
@@ -228,16 +227,21 @@ class Worker:
 
     async def _drain(self, seconds: float) -> int:
         """Finish what runs; what has not begun, sleeps, or takes too long is released."""
-        released = self._lanes.clear() + list(self._asleep)
-        for timer in self._asleep.values():
-            timer.cancel()
+        released = self._lanes.clear() + self._rouse()
         until = time.monotonic() + seconds
         await wait_until(lambda: not self._running, until)
-        released += self._running.values()
+        released += [*self._running.values(), *self._rouse()]  # what failed meanwhile sleeps by now
         self._intake.give_back(released)
         await self._settler.flush(max(until - time.monotonic(), 1.0))
         self._intake.tell()
         return len(released)
+
+    def _rouse(self) -> list[Job]:
+        """Take out what sleeps."""
+        asleep, self._asleep = self._asleep, {}
+        for timer in asleep.values():
+            timer.cancel()
+        return list(asleep)
 
     # Waking
 

@@ -150,6 +150,7 @@ class Claims:
             self._intake.tell(Gap(source.part, missing))
 
     async def _claim(self, sources: Sequence[Source]) -> None:
+        self._claimed = {hold for hold in self._claimed if hold.open}  # lost ones are settled by nobody here
         if self._claimed or self._intake.full:
             return
         budget = self._trust
@@ -196,7 +197,7 @@ class Claims:
         now = time.monotonic()
         due: dict[Source, list[bytes]] = {}
         count = 0
-        while self._due and self._due[0][0] <= now and count < MOST and not self._intake.full:
+        while self._due and self._due[0][0] <= now and count < MOST and not self._intake.crowded:
             _, _, source, entry, kept = heapq.heappop(self._due)
             due.setdefault(source, []).append(entry)
             count += 1

@@ -15,7 +15,7 @@ from mainstem.engine import Back, Dead, Delivery, Done, GroupSpec, Settled
 from mainstem.engines.redis.claims import Claims
 from mainstem.engines.redis.holds import Hold, Source
 from mainstem.engines.redis.intake import Intake
-from mainstem.engines.redis.layout import group_key, record_fields
+from mainstem.engines.redis.layout import group_key, letter_fields
 from mainstem.engines.redis.queue_scripts import ACK, BACK, DEAD
 from mainstem.engines.redis.replies import checked, integer, items
 from mainstem.engines.redis.scripts import Arguments, Call
@@ -165,7 +165,7 @@ class Desk:
         delivery = item.delivery
         source = cast(Hold, delivery.tag).source
         entry = _entry(delivery)
-        letter = [*record_fields(delivery.record), b"cause", item.cause, b"origin", delivery.position.encode()]
+        letter = letter_fields(delivery.record, item.cause, delivery.position)
         keys = (source.log, group_key(source.spec, 0, self._group.name, "dead"))
         args: Arguments = [self._group.name, self._consumer, int(source.restored), entry, *letter]
         reply = await self._sent("move an event to the dead letters", Call(DEAD, keys, args), [entry])

@@ -92,12 +92,13 @@ def pages_of(source: Source, found: Reply, sent: float, deliveries: list[int] | 
     entries = cast("list[Entry]", items(found))
     if not entries:
         return [], 0
-    size = _weight(entries)
+    each = _weight(entries) // len(entries)
+    size = each * len(entries)  # what its holds let go of in the end, to the byte: a remainder would add up for ever
     if not source.restored:
         return [Page(Hold(source, {entry[0] for entry in entries}, size, sent), entries, deliveries)], size
     pages: list[Page] = []
     for at, entry in enumerate(entries):  # each has a hold of its own, which keeps its id
-        hold = Hold(source, {entry[0]}, size // len(entries), sent)
+        hold = Hold(source, {entry[0]}, each, sent)
         hold.entry = entry[0]
         pages.append(Page(hold, [entry], None if deliveries is None else [deliveries[at]]))
     return pages, size

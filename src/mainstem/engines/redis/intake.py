@@ -108,7 +108,12 @@ class Intake:
     @property
     def full(self) -> bool:
         """Whether nothing more should be put in."""
-        return self.buffered > self._limit or self.held >= self._group.max_bytes
+        return self.crowded or self.held >= self._group.max_bytes
+
+    @property
+    def crowded(self) -> bool:
+        """Whether enough waits to be taken; what is held to come again takes room, but must not bar its return."""
+        return self.buffered > self._limit
 
     def tell(self, signal: Signal) -> None:
         """Hand out this signal with what is taken next."""

@@ -14,7 +14,7 @@ from mainstem.engine import Dead
 from mainstem.engines.redis import keyed_scripts
 from mainstem.engines.redis.keyed_holdings import Holdings
 from mainstem.engines.redis.keyed_part import Commit, Owned, Restored
-from mainstem.engines.redis.layout import record_fields
+from mainstem.engines.redis.layout import letter_fields
 from mainstem.engines.redis.replies import translate
 from mainstem.engines.redis.scripts import Call
 from mainstem.engines.redis.server import Server
@@ -165,4 +165,4 @@ class Commits:
 def _letter(item: Dead) -> list[bytes]:
     delivery = item.delivery
     origin = delivery.tag.origin if isinstance(delivery.tag, Restored) else delivery.position
-    return [*record_fields(delivery.record), b"cause", item.cause, b"origin", origin.encode()]
+    return letter_fields(delivery.record, item.cause, origin)

@@ -21,6 +21,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from mainstem.engine import Delivery, Part, Record, StreamSpec
 
 STREAMS_KEY = b"mainstem:streams"
@@ -137,6 +139,13 @@ def record_fields(record: Record) -> list[bytes]:
     return flat + list(record.extra)
 
 
+def letter_fields(record: Record, cause: bytes, origin: str) -> list[bytes]:
+    """The fields of a dead letter. Lua passes on 8,000 arguments at most: so many of a foreign writer's are folded."""
+    if len(record.extra) > _UNFOLDED:
+        record = msgspec.structs.replace(record, extra=(_FOLDED, msgspec.msgpack.encode(record.extra)))
+    return [*record_fields(record), b"cause", cause, b"origin", origin.encode()]
+
+
 def delivery_of(part: Part, entry_id: bytes, fields: Sequence[bytes], deliveries: int | None, tag: object) -> Delivery:
     """Read an entry; whatever a foreign writer left out is empty, whatever it added is kept in `extra`."""
     return deliveries_of(part, ((entry_id, fields),), deliveries, (tag,))[0]
@@ -170,9 +179,16 @@ def _foreign(fields: Sequence[bytes]) -> Record:
         if name in known and not known[name]:
             known[name] = value
         else:
-            extra += (name, value)
+            extra += _unfolded(value) if name == _FOLDED else (name, value)
     i, t, s, w, k, d, m = known.values()
     return Record(i, t, s, w, k, d, m, tuple(extra))
+
+
+def _unfolded(value: bytes) -> tuple[bytes, ...]:
+    try:
+        return msgspec.msgpack.decode(value, type=tuple[bytes, ...])
+    except msgspec.MsgspecError:  # not ours
+        return (_FOLDED, value)
 
 
 def clock() -> float:
@@ -181,6 +197,8 @@ def clock() -> float:
 
 
 _KEPT = 2048
+_FOLDED = b"mainstem:folded"
+_UNFOLDED = 4000  # names and values
 _LENGTHS = [b"$%d\r\n" % length for length in range(_KEPT)]
 _DATA = b"\r\n$4\r\ndata\r\n"
 _META = b"\r\n$4\r\nmeta\r\n"

@@ -98,6 +98,9 @@ class RedisMember:
             for member in (self._queue, self._keyed):
                 if member is not None:
                     await member.leave()
+        except BaseException:  # whoever gave up waiting must not leave tasks and renewals behind
+            self.cut()
+            raise
         finally:
             self._gone(self)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from mainstem.engine import Part, Published, Record, StreamSpec
 from mainstem.engines.redis.group_scripts import APPEND
@@ -27,6 +27,7 @@ FLIGHTS = 2
 
 Item = tuple[Part, Record]
 T = TypeVar("T")
+_Flight: TypeAlias = "tuple[Sequence[int], asyncio.Future[list[Reply]]]"
 
 
 class Publishing:
@@ -36,16 +37,34 @@ class Publishing:
         self._server = server
         self._packers: dict[Part, tuple[StreamSpec, Packer]] = {}
         self._names = Names()
+        self._turn = asyncio.Lock()  # a large call leaves in several writes: another one's must not come between
 
     async def publish(self, records: Sequence[Item], wait: float) -> list[Published]:
         """Store in order; an outcome for each, known within about ``wait`` seconds."""
         until = time.monotonic() + wait
+        try:
+            async with asyncio.timeout(wait if self._turn.locked() else None):
+                await self._turn.acquire()
+        except TimeoutError:
+            late = Unavailable(f"what was published before took longer than {wait:g} s: this was not sent; try again.")
+            return [late] * len(records)
         outcomes: list[Published | None] = [None] * len(records)
         try:
-            specs = await self._specs(records, outcomes)
-            wire = self._server.publishing.live or await self._server.publishing.get(wait=wait)
+            flights = await self._send(records, outcomes, until)
         except MainstemError as error:
             return [error] * len(records)
+        finally:
+            self._turn.release()
+        for chunk, flight in flights:
+            await _land(chunk, flight, records, outcomes, until)
+        return [outcome if outcome is not None else _never(records[at]) for at, outcome in enumerate(outcomes)]
+
+    async def _send(self, records: Sequence[Item], outcomes: list[Published | None], until: float) -> list[_Flight]:
+        """Hand all to the connection; returns the flights that have not landed."""
+        specs = await self._specs(records, outcomes)
+        wire = self._server.publishing.live
+        if wire is None:
+            wire = await self._server.publishing.get(wait=max(until - time.monotonic(), 0.001))
         simple = {stream for stream, spec in specs.items() if not spec.until_read}
         plain = [at for at, (part, _) in enumerate(records) if part[0] in simple]
         capped: dict[Part, list[int]] = {}
@@ -53,10 +72,10 @@ class Publishing:
             for at, (part, _) in enumerate(records):
                 if part[0] in specs and part[0] not in simple:
                     capped.setdefault(part, []).append(at)
-        await self._plain(wire, records, plain, specs, outcomes, until)
+        flights = await self._plain(wire, records, plain, specs, outcomes, until)
         for part, places in capped.items():
             await self._capped(wire, records, places, specs[part[0]], outcomes, until)
-        return [outcome if outcome is not None else _never(records[at]) for at, outcome in enumerate(outcomes)]
+        return flights
 
     async def _specs(self, records: Sequence[Item], outcomes: list[Published | None]) -> dict[str, StreamSpec]:
         """Those of all streams that exist; the records of others fail here."""
@@ -77,15 +96,14 @@ class Publishing:
         specs: dict[str, StreamSpec],
         outcomes: list[Published | None],
         until: float,
-    ) -> None:
-        flights: list[tuple[Sequence[int], asyncio.Future[list[Reply]]]] = []
+    ) -> list[_Flight]:
+        flights: list[_Flight] = []
         for chunk, commands in self._chunks(records, places, specs):
             await wire.drain()
             flights.append((chunk, wire.send_many(commands, len(chunk))))
             if len(flights) == FLIGHTS:
                 await _land(*flights.pop(0), records, outcomes, until)
-        for chunk, flight in flights:
-            await _land(chunk, flight, records, outcomes, until)
+        return flights
 
     def _chunks(
         self, records: Sequence[Item], places: Sequence[int], specs: dict[str, StreamSpec]

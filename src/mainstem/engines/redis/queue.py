@@ -187,8 +187,10 @@ class RedisQueueMember:
                 args: Arguments = [self._group.name, self.consumer, 0, "", *(entry for _, entry in some)]
                 states = cast("list[int]", run_blocking(client, Call(BACK, (source.log,), args)))
                 lost += [pair for pair, state in zip(some, states, strict=True) if state != 1]
+        doubtful = {hold for hold, _ in lost}  # until the loop knows what is lost, settling these asks for the owner
         for hold in old:
-            hold.renewed = now
+            if hold not in doubtful:
+                hold.renewed = now
         if lost:
             self._loop.call_soon_threadsafe(self._lost, lost)
 

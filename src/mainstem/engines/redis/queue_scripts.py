@@ -39,14 +39,18 @@ return result
 BACK = lua(
     _MINE,
     """
--- ARGV[3]: idle time in ms to set; ARGV[4]: deliveries to set, '-' for one less; ARGV[5..]: ids.
+-- ARGV[3]: idle time in ms to set; ARGV[4]: deliveries to set, '-' for one less, '' for as they are; ARGV[5..]: ids.
 -- Returns as ACK.
 local result = {}
 for i = 5, #ARGV do
   local held = mine(ARGV[i])
   if held > 0 then
-    local count = ARGV[4] == '-' and held - 1 or ARGV[4]
-    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'RETRYCOUNT', count, 'JUSTID')
+    if ARGV[4] == '' then
+      redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'JUSTID')
+    else
+      local count = ARGV[4] == '-' and held - 1 or ARGV[4]
+      redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'RETRYCOUNT', count, 'JUSTID')
+    end
     held = 1
   end
   result[#result + 1] = held
