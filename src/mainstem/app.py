@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, TypeVar, cast, overload
 
 from mainstem.connection import Connection
 from mainstem.engine import Engine
-from mainstem.errors import ConfigError
+from mainstem.errors import ConfigError, MainstemError
 from mainstem.event import Received
 from mainstem.hooks import Hook, Hooks
 from mainstem.names import group_name, seconds, stream_glob, stream_name
@@ -343,10 +343,19 @@ class Mainstem:
                 await serving
 
     def run(self) -> None:
-        """Serve until Ctrl-C or SIGTERM: then drain; a second Ctrl-C ends at once and still loses nothing."""
-        from mainstem.running import run
+        """Serve until Ctrl-C or SIGTERM: then drain; a second Ctrl-C ends at once and still loses nothing.
 
-        run(self)
+        What cannot work (a setting, a server that is away) ends the process with one sentence.
+        """
+        from mainstem.running import ended_by, run
+
+        try:
+            run(self)
+        except (MainstemError, BaseExceptionGroup) as error:
+            reason = ended_by(error)
+            if not isinstance(reason, MainstemError):
+                raise
+            raise SystemExit(f"mainstem: {reason}") from error
 
     def testing(self) -> Trial:
         """Run on the memory engine inside a test: `async with app.testing() as trial`."""

@@ -12,6 +12,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
+from mainstem.errors import MainstemError
+from mainstem.processing.handling import THREADS
+
 R = TypeVar("R")
 _log = logging.getLogger("mainstem")
 
@@ -56,9 +59,17 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
+def ended_by(error: BaseException) -> BaseException:
+    """The one error that says why serving ended: out of a task group, ours where there is one."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    reasons = [ended_by(each) for each in error.exceptions]
+    return next((reason for reason in reasons if isinstance(reason, MainstemError)), reasons[0])
+
+
 def _leave_threads() -> None:
     """End the process although a sync handler hangs in its thread: the interpreter would wait for it for ever."""
-    handlers = [thread for thread in threading.enumerate() if thread.name.startswith("mainstem-")]
+    handlers = [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
     for thread in handlers:
         thread.join(0.5)
     if any(thread.is_alive() for thread in handlers):

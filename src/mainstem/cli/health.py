@@ -13,7 +13,7 @@ from mainstem.cli import exits
 from mainstem.cli.connecting import opened
 from mainstem.cli.options import Format
 from mainstem.cli.printing import Column, Row, age, as_json, console, say, table, write_rows, write_text
-from mainstem.errors import Unavailable
+from mainstem.errors import ConfigError, Unavailable
 from mainstem.names import seconds, stream_glob
 from mainstem.observability.monitor import StreamMetrics, StreamMonitor
 
@@ -44,6 +44,8 @@ async def health(glob: str, max_lag: int | None, url: str | None, output: Format
     """One look; returns 1 when something is lost, or behind by more than `max_lag` events."""
     async with opened(url) as app:
         found = await StreamMonitor(app).get_all(stream_glob(glob))
+    if not found and not set(glob) & set("*?"):
+        raise ConfigError(f"there is no stream {glob!r}: `mainstem ls` lists what there is.")
     _write(found, max_lag, output, glob)
     wrong = troubles(found, max_lag)
     for trouble in wrong:

@@ -100,9 +100,10 @@ def _supervised(target: str, count: int, url: str | None, reload: bool) -> int:
     if not reload:
         # In a process of its own: what the app's modules do when they are imported stays out of the supervisor.
         look = python_command(*words, "--workers", str(count), "--dry-run", *(["--url", url] if url else []))
-        code = subprocess.run(look, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False).returncode
-        if code:
-            return code if code > 0 else exits.FAILED
+        seen = subprocess.run(look, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if seen.returncode:
+            sys.stderr.write(seen.stderr)
+            return seen.returncode if seen.returncode > 0 else exits.FAILED
     return supervise(python_command(*words), count, watch=Path.cwd() if reload else None)
 
 

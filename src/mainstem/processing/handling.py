@@ -18,6 +18,9 @@ Call = Callable[[Any, Callable[[], bool]], Awaitable[Any]]
 """Takes the event (or batch) and a function that says whether its lease is lost; answers with the handler's result."""
 
 
+THREADS = "mainstem-handler-"  # what the names of threads that run sync handlers begin with
+
+
 class Calls:
     """Prepares one subscription's handler once, so that calling it costs no decisions."""
 
@@ -30,7 +33,7 @@ class Calls:
             None
             if subscription.is_async
             else ThreadPoolExecutor(
-                max_workers=subscription.concurrency, thread_name_prefix=f"mainstem-{subscription.name}"
+                max_workers=subscription.concurrency, thread_name_prefix=f"{THREADS}{subscription.name}"
             )
         )
         self._logger = logging.getLogger(f"mainstem.handler.{subscription.name}")

@@ -7,6 +7,7 @@ those who register: they are called in this thread and hand what they learn to t
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mainstem.engines.redis.address import Address
+
+_log = logging.getLogger("mainstem")
 
 SOON = 0.1
 """Seconds after a failed renewal until the next try, where the interval is longer."""
@@ -84,6 +87,8 @@ class Renewals:
             try:
                 renew(client)
             except Exception as error:  # noqa: BLE001 - whatever one of them does, the others' leases must be renewed
+                if name not in self.errors:
+                    _log.warning("leases of %s cannot be renewed: %r", name, error)
                 self.errors[name] = error
                 healthy = False
             else:
