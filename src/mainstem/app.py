@@ -7,20 +7,19 @@ The one module that knows all of them; what they do lives elsewhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, cast, overload
+from typing import Any, Self, TypeVar, cast, overload
 
 from mainstem.connection import Connection
+from mainstem.decorators import Many, One
 from mainstem.engine import Engine
 from mainstem.errors import ConfigError, MainstemError
-from mainstem.event import Received
 from mainstem.hooks import Hook, Hooks
 from mainstem.names import group_name, seconds, stream_glob, stream_name
 from mainstem.opening import Durability, open_engine, scheme_of
 from mainstem.payload import payload_of
-from mainstem.processing.context import Context
 from mainstem.processing.retry import Retry
 from mainstem.processing.serving import serve
 from mainstem.processing.subscription import Batching, Middleware, Source, Subscription, wants_context
@@ -33,40 +32,6 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 In_contra = TypeVar("In_contra", contravariant=True)
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class One(Protocol[In, Out]):
-    """Decorates a handler of single events: sync or async, with or without a `Context`."""
-
-    @overload
-    def __call__(self, fn: Callable[[Received[In]], Awaitable[Out]], /) -> Callable[[Received[In]], Awaitable[Out]]: ...
-    @overload
-    def __call__(
-        self, fn: Callable[[Received[In], Context], Awaitable[Out]], /
-    ) -> Callable[[Received[In], Context], Awaitable[Out]]: ...
-    @overload
-    def __call__(self, fn: Callable[[Received[In]], Out], /) -> Callable[[Received[In]], Out]: ...
-    @overload
-    def __call__(self, fn: Callable[[Received[In], Context], Out], /) -> Callable[[Received[In], Context], Out]: ...
-
-
-class Many(Protocol[In]):
-    """Decorates a handler of batches: sync or async, with or without a `Context`."""
-
-    @overload
-    def __call__(
-        self, fn: Callable[[Sequence[Received[In]]], Awaitable[None]], /
-    ) -> Callable[[Sequence[Received[In]]], Awaitable[None]]: ...
-    @overload
-    def __call__(
-        self, fn: Callable[[Sequence[Received[In]], Context], Awaitable[None]], /
-    ) -> Callable[[Sequence[Received[In]], Context], Awaitable[None]]: ...
-    @overload
-    def __call__(self, fn: Callable[[Sequence[Received[In]]], None], /) -> Callable[[Sequence[Received[In]]], None]: ...
-    @overload
-    def __call__(
-        self, fn: Callable[[Sequence[Received[In]], Context], None], /
-    ) -> Callable[[Sequence[Received[In]], Context], None]: ...
 
 
 class Mainstem:

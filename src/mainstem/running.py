@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from mainstem.errors import MainstemError
 from mainstem.processing.handling import THREADS
@@ -63,7 +63,8 @@ def ended_by(error: BaseException) -> BaseException:
     """The one error that says why serving ended: out of a task group, ours where there is one."""
     if not isinstance(error, BaseExceptionGroup):
         return error
-    reasons = [ended_by(each) for each in error.exceptions]
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    reasons = [ended_by(each) for each in group.exceptions]
     return next((reason for reason in reasons if isinstance(reason, MainstemError)), reasons[0])
 
 

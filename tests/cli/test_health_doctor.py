@@ -68,7 +68,10 @@ def test_watch_looks_again_until_ctrl_c(valkey_url: str, stream_name: str) -> No
 
 
 def test_health_of_nothing(valkey_url: str, stream_name: str) -> None:
-    assert "no stream matches" in fine("health", stream_name, url=valkey_url).err
+    assert "no stream matches" in fine("health", f"{stream_name}*", url=valkey_url).err
+    said = mainstem("health", stream_name, "--max-lag", 5, url=valkey_url)  # a typo must not look healthy
+    assert (said.code, said.out) == (2, "")
+    assert f"there is no stream {stream_name!r}" in said.err
 
 
 def test_doctor_of_the_embedded_server(shop: Path) -> None:
