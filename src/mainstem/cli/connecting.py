@@ -8,16 +8,16 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from mainstem.app import Mainstem
 from mainstem.cli.options import debugging
 from mainstem.engine import Admin, DeadLetters, Engine, StreamSpec
-from mainstem.errors import ConfigError, MainstemError, Unavailable, Unsupported
+from mainstem.errors import ConfigError, Unavailable, Unsupported
 from mainstem.names import stream_name
-from mainstem.running import run_loop
+from mainstem.running import ended_by, run_loop
 
 R = TypeVar("R")
 
@@ -29,7 +29,7 @@ def execute(work: Coroutine[Any, Any, R]) -> R:
     try:
         return run_loop(work)
     except BaseExceptionGroup as group:
-        raise first_of(group) from group
+        raise ended_by(group) from group
 
 
 @asynccontextmanager
@@ -77,17 +77,3 @@ def dead_letters_of(engine: Engine) -> DeadLetters:
     if engine.can.dead is None:
         raise Unsupported(engine.can.name, "keep dead letters")
     return engine.can.dead
-
-
-def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """One error that says why a task group ended: ours where there is one."""
-    errors = list(_leaves(group))
-    return next((error for error in errors if isinstance(error, MainstemError)), errors[0])
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(cast("BaseExceptionGroup[BaseException]", error))
-        else:
-            yield error

@@ -14,7 +14,7 @@ from typing import Any
 
 from mainstem.app import Mainstem
 from mainstem.cli import exits
-from mainstem.cli.connecting import first_of, suggestion
+from mainstem.cli.connecting import suggestion
 from mainstem.cli.options import Format, debugging
 from mainstem.cli.printing import Column, say, write_rows
 from mainstem.errors import ConfigError, MainstemError
@@ -75,12 +75,13 @@ def _checked(target: str, workers: int, url: str | None) -> Mainstem:
 
 
 def _serve(app: Mainstem) -> int:
+    from mainstem.running import ended_by
     from mainstem.running import run as serve
 
     try:
         serve(app)
     except BaseExceptionGroup as group:
-        raise first_of(group) from group
+        raise ended_by(group) from group
     return exits.OK
 
 
